@@ -1,0 +1,57 @@
+# Every command works on a fresh machine: it makes .venv and installs what is missing first.
+SHELL := /bin/bash
+VENV  := .venv
+PY    := $(VENV)/bin/python
+LAB   := $(VENV)/bin/ddpm-lab
+BUDGET ?= cpu
+
+flag = $(if $($(1)),$(2) $(3)$($(1))$(3))
+DRAWING = $(call flag,SAMPLER,--sampler) $(call flag,STEPS,--steps) $(call flag,SEED,--seed) \
+          $(call flag,GUIDANCE,--guidance) $(call flag,WEIGHTS,--weights) $(call flag,DEVICE,--device)
+RECIPE  = $(EXP) $(SET) --budget $(BUDGET) $(call flag,DEVICE,--device)
+
+.PHONY: run check list sample evaluate test test-all lint setup help clean
+
+help: ## show this help
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+setup: $(VENV)/.installed ## make .venv and install the lab in it (the other commands call this)
+
+# The marker carries the time of the last install: a change of the dependencies installs again.
+$(VENV)/.installed: setup.cfg constraints.txt pyproject.toml
+	@test -x $(PY) || python3 -m venv $(VENV)
+	@echo "installing ddpm_lab into $(VENV) (some minutes the first time)"
+	@$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
+	@touch $@
+
+run: setup ## EXP=cosine_l1 [SET="train.images=50000 loss.name=l2"] [BUDGET=gpu] [RESUME=1]: train, sample, evaluate, report
+	@test -n "$(EXP)" || { echo 'make run: name an experiment, such as EXP=cosine_l1' >&2; exit 2; }
+	@$(LAB) run $(RECIPE) $(if $(RESUME),--resume)
+
+check: setup ## EXP=cosine_l1 [SET=...] [BUDGET=...]: validate, print what it is and will take; trains nothing
+	@test -n "$(EXP)" || { echo 'make check: name an experiment, such as EXP=cosine_l1' >&2; exit 2; }
+	@$(LAB) check $(RECIPE)
+
+list: setup ## [SHELF=losses]: all parts with their options
+	@$(LAB) list $(SHELF)
+
+sample: setup ## RUN=results/latest [N=64 SAMPLER= STEPS= SEED= CLASS= GUIDANCE= WEIGHTS=ema|raw OUT=x.npz]: a grid, and the images
+	@test -n "$(RUN)" || { echo 'make sample: name a run, such as RUN=results/latest' >&2; exit 2; }
+	@$(LAB) sample $(RUN) $(call flag,N,-n) $(call flag,CLASS,--class) $(call flag,OUT,--out) $(DRAWING)
+
+evaluate: setup ## RUN=results/latest|x.npz [N=10000 FEATURES=... and as for sample]: FID and KID with their protocol
+	@test -n "$(RUN)" || { echo 'make evaluate: name a run or an .npz, such as RUN=results/latest' >&2; exit 2; }
+	@$(LAB) evaluate $(RUN) $(call flag,N,-n) $(call flag,FEATURES,--features) $(DRAWING)
+
+test: setup ## what must pass before each commit; no hub, no GPU
+	@$(PY) -m pytest -m 'not slow and not gpu and not hub' $(ARGS)
+
+test-all: setup ## everything, the slow tests too; what the machine lacks is skipped
+	@$(PY) -m pytest $(ARGS)
+
+lint: setup ## ruff and mypy
+	@$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check . && $(VENV)/bin/mypy
+
+clean: ## remove .venv and caches; results/ stays
+	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,29 @@
+"""ddpm_lab: a bench for denoising diffusion models of images.
+
+    import ddpm_lab
+    images = ddpm_lab.load("results/latest").sample(16)
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from registry.errors import BadInput
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ddpm_lab.loaded import Run
+
+__all__ = ["BadInput", "load"]
+
+
+def load(run: str | Path, device: str | None = None) -> Run:
+    """Open a run's folder, to draw images from it.
+
+    Raises:
+        BadInput: there is no such run, or a part of it is missing or damaged.
+    """
+    from ddpm_lab.loaded import Run  # torch is imported when a run is opened, not with the package
+
+    return Run(run, device)

@@ -1,0 +1,139 @@
+"""From an Experiment to the objects of a run: the only caller of the shelves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ddpm_lab.choice import Choice
+from ddpm_lab.diffusion import Diffusion
+from ddpm_lab.experiment import Experiment, Sampling
+from ddpm_lab.rng import generator
+from registry.datasets import ImageSet
+from registry.errors import BadInput
+from registry.features import Extractor
+from registry.guidance import ConditionalDenoise
+from registry.levels import Levels
+from registry.path import NoisePath
+from registry.plugins import SHELVES
+from registry.samplers import Denoise, Grid, Noise
+from registry.variances import Variance
+from registry.weightings import Weighting
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class DataShape:
+    """What of the data the network is built for; kept in the run's folder, so that a run needs no data to be sampled."""
+
+    name: str
+    image_shape: tuple[int, int, int]
+    class_names: tuple[str, ...] | None
+    std: float
+    train_hash: str
+
+    @classmethod
+    def of(cls, data: ImageSet) -> DataShape:
+        return cls(data.name, data.image_shape, data.class_names, data.std, data.train.hash)
+
+
+@dataclass(frozen=True)
+class Model:
+    """The objects that sampling needs: mathematics and network."""
+
+    diffusion: Diffusion
+    network: nn.Module
+    variance: Variance
+    classes: int | None  # of the network; None where it is unconditional
+
+
+@dataclass(frozen=True)
+class Objective:
+    """The objects that training needs besides."""
+
+    levels: Levels
+    loss: Loss
+    weighting: Weighting
+
+
+@dataclass(frozen=True)
+class Procedure:
+    """How images are drawn: the sampler with its options, on its levels, with its guidance."""
+
+    sampler: Callable[[Denoise, Grid, Noise], Tensor]
+    guidance: Callable[[ConditionalDenoise], ConditionalDenoise]
+    grid: Grid
+    clip: bool
+
+
+def _configured(shelf: str, choice: Choice) -> Callable[..., object]:
+    return SHELVES[shelf].configure(choice.name, choice.options)
+
+
+def build_data(experiment: Experiment) -> ImageSet:
+    """The data set, fetched if need be."""
+    data: ImageSet = _configured("datasets", experiment.dataset)()  # type: ignore[assignment]
+    if experiment.classes and data.classes is None:
+        raise BadInput(f"classes: true, but the data set '{data.name}' has no labels")
+    if experiment.train.batch > len(data.train):
+        raise BadInput(
+            f"train.batch: {experiment.train.batch} is larger than the data, {len(data.train)} images; make it smaller"
+        )
+    return data
+
+
+def build_model(experiment: Experiment, shape: DataShape, device: torch.device) -> Model:
+    """Path, target and freshly initialised network; the same weights for the same seed on every machine."""
+    path = _path(experiment)
+    variance: Variance = _configured("variances", experiment.variance)()  # type: ignore[assignment]
+    classes = len(shape.class_names) if experiment.classes and shape.class_names else None
+    channels = shape.image_shape[0] * (1 + variance.extra_channels)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(generator(experiment.seed, "init").initial_seed())
+        try:
+            network = _configured("backbones", experiment.backbone)(shape.image_shape, classes, channels)
+        except BadInput as error:
+            raise BadInput(f"backbone: {error}") from None
+        except (ValueError, RuntimeError) as error:
+            raise BadInput(f"backbone: {experiment.backbone.name} cannot be built so: {str(error).splitlines()[0]}") from None
+    target = _configured("targets", experiment.target)()
+    return Model(Diffusion(path.to(device), target), network.to(device), variance, classes)  # type: ignore[arg-type, attr-defined]
+
+
+def build_objective(experiment: Experiment) -> Objective:
+    """Levels, loss and weighting."""
+    return Objective(
+        _configured("levels", experiment.levels)(experiment.timesteps),  # type: ignore[arg-type]
+        _configured("losses", experiment.loss),  # type: ignore[arg-type]
+        _configured("weightings", experiment.weighting)(),  # type: ignore[arg-type]
+    )
+
+
+def build_procedure(sampling: Sampling, model: Model) -> Procedure:
+    """The sampler on its grid."""
+    path = model.diffusion.path
+    if sampling.steps > path.steps:
+        raise BadInput(f"sampling.steps: {sampling.steps} steps do not fit into timesteps = {path.steps}")
+    levels: Tensor = _configured("grids", sampling.grid)(path, sampling.steps)  # type: ignore[assignment]
+    return Procedure(
+        _configured("samplers", sampling.sampler),  # type: ignore[arg-type]
+        _configured("guidance", sampling.guidance),  # type: ignore[arg-type]
+        Grid(path, levels.to(path.angle.device), model.variance),
+        sampling.clip,
+    )
+
+
+def build_extractor(choice: Choice) -> Extractor:
+    """A feature extractor with its weights."""
+    return _configured("features", choice)()  # type: ignore[return-value]
+
+
+def _path(experiment: Experiment) -> NoisePath:
+    try:
+        return _configured("schedules", experiment.schedule)(experiment.timesteps)  # type: ignore[return-value]
+    except ValueError as error:
+        raise BadInput(f"schedule: {experiment.schedule!r} at timesteps = {experiment.timesteps}: {error}") from None

@@ -1,0 +1,101 @@
+"""`check`: what an experiment is and what it will take, without training anything."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from ddpm_lab.build import DataShape, Model, build_data, build_model, build_objective, build_procedure
+from ddpm_lab.device import describe_device, pick_device, pick_precision
+from ddpm_lab.experiment import Experiment
+from ddpm_lab.recipe import Recipe, dump
+from ddpm_lab.report import clock
+from ddpm_lab.sample import Drawing
+from ddpm_lab.train import Trainer, draw_batch
+
+# With a zero-terminal SNR of 0.0047 Stable Diffusion cannot draw dark or bright images (Lin et al. 2024, section 3.1).
+NEARLY_NOISE = 1e-3
+TRIAL_STEPS = 3
+
+
+def lines(recipe: Recipe, device: str | None) -> Iterator[str]:
+    """The text of `ddpm-lab check`.
+
+    Raises:
+        BadInput: a part cannot be built.
+    """
+    experiment = recipe.experiment
+    torch_device = pick_device(device)
+    precision = pick_precision(experiment.train.precision, torch_device)
+    data = build_data(experiment)
+    shape = DataShape.of(data)
+    model = build_model(experiment, shape, torch_device)
+    objective = build_objective(experiment)
+    procedure = build_procedure(experiment.sampling, model)
+    yield dump(experiment)
+    channels, height, width = shape.image_shape
+    yield f"data        {shape.name}: {len(data.train):,} + {len(data.test):,} images of {channels} x {height} x {width}," \
+          f" standard deviation {shape.std:.4f}, from {data.source}"
+    yield f"network     {parameter_count(model):,} parameters, {flops_per_image(model, shape) / 1e9:.3f} GFLOP per image forward"
+    yield from _terminal_snr(experiment, model)
+    yield f"machine     {describe_device(torch_device)}; {precision}"
+    trainer = Trainer(experiment, model, objective, data.train, precision)
+    yield from _expected_time(experiment, trainer, Drawing(model, model.network, procedure, shape.image_shape, precision))
+
+
+def parameter_count(model: Model) -> int:
+    """Trainable numbers of the network."""
+    return sum(parameter.numel() for parameter in model.network.parameters())
+
+
+def flops_per_image(model: Model, shape: DataShape) -> int:
+    """Floating-point operations of one forward pass for one image, a multiplication and an addition counted as two."""
+    network: Any = copy.deepcopy(model.network).to("meta")
+    y = None if model.classes is None else torch.zeros(1, dtype=torch.long, device="meta")
+    with FlopCounterMode(display=False) as counter, torch.device("meta"):
+        network(torch.zeros(1, *shape.image_shape), torch.zeros(1), y)
+    return counter.get_total_flops()
+
+
+def _terminal_snr(experiment: Experiment, model: Model) -> Iterator[str]:
+    path = model.diffusion.path
+    snr = float(path.log_snr(torch.tensor([path.steps - 1.0], device=path.angle.device)).exp())
+    yield f"path        {experiment.schedule.name}, T = {path.steps}, terminal SNR {snr:.2e}"
+    if path.kind == "variance_preserving" and snr > NEARLY_NOISE:
+        yield f"warning     terminal SNR {snr:.2e} is above {NEARLY_NOISE:g}: training ends before pure noise, sampling begins" \
+              " with it; scale the schedule to T or take more timesteps"
+
+
+def _expected_time(experiment: Experiment, trainer: Trainer, drawing: Drawing) -> Iterator[str]:
+    """Timed on a few steps of the real thing, whose weights nobody keeps."""
+    train = experiment.train
+    images = trainer.data.images[: train.batch].to(trainer.device)
+    labels = trainer.data.labels[: train.batch].to(trainer.device) if experiment.classes and trainer.data.labels is not None else None
+    batch = draw_batch(images, labels, trainer.model.classes or 0, trainer.objective, train, experiment.seed, 0)
+    per_step = _seconds(lambda: trainer.step(batch)[0])
+    training = per_step * trainer.total / train.batch
+    yield f"training    {trainer.total:,} images, about {clock(training)} ({train.batch / per_step:,.0f} images/s here and now)"
+    count = min(experiment.sampling.batch, experiment.evaluate.n)
+    level = torch.zeros(count, dtype=torch.float64, device=trainer.device)
+    noisy = torch.zeros(count, *drawing.shape, device=trainer.device)
+    with torch.inference_mode():
+        per_pass = _seconds(lambda: trainer.model.diffusion.denoise(trainer.network, noisy, level, None).x0)
+    passes = experiment.sampling.steps * experiment.evaluate.n / count
+    yield f"evaluation  N = {experiment.evaluate.n:,} by {experiment.sampling.sampler.name} in {experiment.sampling.steps} steps," \
+          f" at most about {clock(per_pass * passes)}"
+
+
+def _seconds(call: Any) -> float:
+    times = []
+    for _ in range(TRIAL_STEPS + 1):
+        start = time.monotonic()
+        result: Tensor = call()
+        float(result.sum())  # waits for the device
+        times.append(time.monotonic() - start)
+    return sorted(times[1:])[TRIAL_STEPS // 2]  # the first one warms up

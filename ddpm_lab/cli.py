@@ -1,0 +1,152 @@
+"""The command line: `ddpm-lab run | sample | evaluate | list | check`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import traceback
+from pathlib import Path
+from typing import NoReturn
+
+from registry.errors import BadInput
+
+RESULTS = Path("results")
+BAD_INPUT, FAILURE = 2, 1
+
+
+class _Parser(argparse.ArgumentParser):
+    """One line on standard error for bad input, where argparse prints its usage too."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(BAD_INPUT, f"{self.prog}: error: {message}; see `{self.prog} --help`\n")
+
+
+def _count(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a positive number")
+    return number
+
+
+def _parsers() -> dict[str, argparse.ArgumentParser]:
+    parsers: dict[str, argparse.ArgumentParser] = {}
+
+    def command(name: str, summary: str) -> argparse.ArgumentParser:
+        added = parsers[name] = _Parser(prog=f"ddpm-lab {name}", description=summary)
+        added.add_argument("--debug", action="store_true", help="show the whole traceback of an error")
+        return added
+
+    def device(added: argparse.ArgumentParser) -> None:
+        added.add_argument("--device", help="cpu, cuda, cuda:1 ... (default: the GPU where there is one)")
+
+    def recipe(added: argparse.ArgumentParser) -> None:
+        added.add_argument("experiment", help="a name in ./experiments, a YAML file, or a run's folder")
+        added.add_argument("overrides", nargs="*", metavar="key=value", help="such as train.images=5000 loss.name=l2")
+        added.add_argument("--budget", help="a name in experiments/budgets (default: cpu)")
+        device(added)
+
+    run = command("run", "Train an experiment, sample, evaluate, report.")
+    recipe(run)
+    run.add_argument("--results", type=Path, default=RESULTS, help="where runs are kept (default: results)")
+    run.add_argument("--resume", action="store_true", help="go on with its newest unfinished run, if there is one")
+
+    check = command("check", "Validate an experiment and say what it will take; train nothing.")
+    recipe(check)
+
+    sample = command("sample", "Draw images from a run.")
+    sample.add_argument("run", help="a run's folder, such as results/latest")
+    sample.add_argument("-n", type=_count, default=64, metavar="N", help="how many (default: 64)")
+    sample.add_argument("--class", type=int, dest="label", metavar="K", help="of this class only (default: all in turn)")
+    sample.add_argument("--out", type=Path, help="also the images as .npz (uint8 arr_0 [N, H, W, C], labels arr_1)")
+    sample.add_argument("--png", type=Path, help="the grid (default: beside --out, else in the run's folder)")
+
+    evaluate = command("evaluate", "Measure the images of a run, or of an .npz from any program.")
+    evaluate.add_argument("run", help="a run's folder, or an .npz with uint8 arr_0 [N, H, W, C]")
+    evaluate.add_argument("-n", type=_count, metavar="N", help="how many images (default: the experiment's, or all in the .npz)")
+    evaluate.add_argument("--features", help="extractors, such as fashion_cnn,inception_v3 (default: the experiment's)")
+    evaluate.add_argument("--inception-weights", metavar="FILE", help="a local copy of inception_v3's weights")
+    evaluate.add_argument("--dataset", help="the reference for an .npz (default: fashion_mnist)")
+    for added in (sample, evaluate):
+        added.add_argument("--sampler", help="such as ddim or ancestral, with its default options")
+        added.add_argument("--steps", type=_count, help="reverse steps")
+        added.add_argument("--seed", type=int, help="of the starting noise")
+        added.add_argument("--guidance", type=float, help="classifier-free scale, for runs with classes")
+        added.add_argument("--weights", choices=["ema", "raw"], help="which weights")
+        device(added)
+
+    listing = command("list", "Show all parts with their options.")
+    listing.add_argument("shelf", nargs="?", help="only this shelf, such as losses")
+    return parsers
+
+
+def _parse(argv: list[str]) -> argparse.Namespace:
+    """Each command has a parser of its own, because argparse's sub-parsers cannot take options among the overrides."""
+    parsers = _parsers()
+    summary = "\n".join(f"  {name:<10} {parser.description}" for name, parser in parsers.items())
+    top = _Parser(
+        prog="ddpm-lab", formatter_class=argparse.RawDescriptionHelpFormatter,
+        description=f"Train and compare denoising diffusion models of images.\n\ncommands:\n{summary}",
+        epilog="`ddpm-lab COMMAND --help` shows the options of a command",
+    )  # fmt: skip
+    top.add_argument("command", choices=parsers, metavar="COMMAND", help="one of the above")
+    command = top.parse_args(argv[:1]).command
+    arguments = parsers[command].parse_intermixed_args(argv[1:])
+    arguments.command = command
+    return arguments
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command; its exit status: 0, 1 after a failure, 2 for bad input, 128 + signal after an interrupt."""
+    arguments = _parse(sys.argv[1:] if argv is None else argv)
+    try:
+        return _dispatch(arguments)
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        return FAILURE
+    except Exception as error:
+        if arguments.debug:
+            traceback.print_exc()
+        text = " ".join(str(error).split()) or type(error).__name__
+        known = isinstance(error, BadInput)
+        kind = "" if known else f"{type(error).__name__}: "
+        print(f"ddpm-lab: error: {kind}{text}", file=sys.stderr)
+        return BAD_INPUT if known else FAILURE
+
+
+def _dispatch(arguments: argparse.Namespace) -> int:
+    # Imported by command: `--help` and a typing error need no torch.
+    if arguments.command == "list":
+        from ddpm_lab.listing import lines
+
+        print("\n".join(lines(arguments.shelf)))
+    elif arguments.command == "check":
+        from ddpm_lab import check
+        from ddpm_lab.recipe import load_recipe
+
+        for line in check.lines(load_recipe(arguments.experiment, arguments.overrides, arguments.budget), arguments.device):
+            print(line)
+    elif arguments.command == "run":
+        return _run(arguments)
+    elif arguments.command == "sample":
+        from ddpm_lab.commands import sample
+
+        sample(arguments)
+    else:
+        from ddpm_lab.commands import evaluate
+
+        evaluate(arguments)
+    return 0
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from ddpm_lab.recipe import load_recipe
+    from ddpm_lab.run import Execution
+    from ddpm_lab.train import Interrupted
+
+    recipe = load_recipe(arguments.experiment, arguments.overrides, arguments.budget)
+    try:
+        Execution(recipe, arguments.results, arguments.device, arguments.resume).execute()
+    except Interrupted as interruption:
+        return 128 + interruption.signum
+    return 0

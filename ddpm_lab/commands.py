@@ -1,0 +1,131 @@
+"""`sample` and `evaluate`: what they do with their arguments."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ddpm_lab.build import DataShape, build_data
+from ddpm_lab.choice import Choice
+from ddpm_lab.device import pick_device
+from ddpm_lab.evaluate import BATCH, describe_result, evaluate_images, evaluators
+from ddpm_lab.experiment import Sampling
+from ddpm_lab.files import write_text, write_whole
+from ddpm_lab.loaded import Run
+from ddpm_lab.npz import read_images, write_images
+from ddpm_lab.pictures import save_grid
+from ddpm_lab.progress import say
+from ddpm_lab.run_folder import RunFolder
+from registry.datasets import ImageSet
+from registry.errors import BadInput
+from registry.plugins import SHELVES
+
+GRID = 256  # images in a grid, at most
+DRAWING_OPTIONS = ("sampler", "steps", "seed", "guidance", "weights")
+
+
+def sample(arguments: argparse.Namespace) -> None:
+    """Draw images from a run: a PNG grid, and an .npz where one is asked for."""
+    run = Run(arguments.run, arguments.device)
+    sampling = changed(run.experiment.sampling, arguments)
+    outputs = [path for path in (arguments.out, arguments.png) if path is not None]
+    for path in outputs:
+        _require_writable(path)
+    images, labels = run.sample_with_labels(arguments.n, chosen=arguments.label, sampling=sampling)
+    if arguments.out is not None:
+        write_images(arguments.out, images, labels)
+        say(f"images: {arguments.out}")
+    png = arguments.png or (arguments.out.with_suffix(".png") if arguments.out else run.folder.path / "sample.png")
+    save_grid(png, images[:GRID])
+    say(f"grid: {png}" + (f" (the first {GRID})" if arguments.n > GRID else ""))
+
+
+def evaluate(arguments: argparse.Namespace) -> None:
+    """Measure a run or an .npz; results on standard output, and as JSON in the run's folder or beside the .npz."""
+    path = Path(arguments.run)
+    if path.suffix == ".npz":
+        results, file = _evaluate_npz(path, arguments)
+    else:
+        results, file = _evaluate_run(arguments)
+    for result in results:
+        print(describe_result(result))
+    write_text(file, json.dumps(results, indent=2) + "\n")
+    say(f"results: {file}")
+
+
+def changed(sampling: Sampling, arguments: argparse.Namespace) -> Sampling:
+    """The experiment's way of drawing, with what the command line says instead.
+
+    Raises:
+        BadInput: there is no such sampler, or a number is out of bounds.
+    """
+    new: dict[str, Any] = {key: getattr(arguments, key) for key in ("steps", "weights") if getattr(arguments, key) is not None}
+    if arguments.seed is not None:
+        if arguments.seed < 0:
+            raise BadInput(f"--seed: {arguments.seed} is negative")
+        new["seed"] = arguments.seed
+    if arguments.sampler is not None and arguments.sampler != sampling.sampler.name:
+        new["sampler"] = Choice(arguments.sampler, SHELVES["samplers"].check(arguments.sampler, {}))
+    if arguments.guidance is not None:
+        new["guidance"] = Choice("classifier_free", SHELVES["guidance"].check("classifier_free", {"scale": arguments.guidance}))
+    return sampling.model_copy(update=new)
+
+
+def _evaluate_run(arguments: argparse.Namespace) -> tuple[list[dict[str, Any]], Path]:
+    if arguments.dataset is not None:
+        raise BadInput("--dataset: a run is measured against the data that it was trained on; the option is for an .npz")
+    run = Run(arguments.run, arguments.device)
+    experiment, sampling = run.experiment, changed(run.experiment.sampling, arguments)
+    n = arguments.n or experiment.evaluate.n
+    drawing = run.drawing(sampling)
+    data = build_data(experiment)
+    if DataShape.of(data).train_hash != run.shape.train_hash:
+        raise BadInput(f"{run.folder.data}: the data set '{data.name}' is no longer the one that this run was trained on")
+    choices = _extractors(arguments, experiment.evaluate.features)
+    ready, missing = evaluators(choices, data, run.device)
+    batches = drawing.images(n, sampling.seed, sampling.batch, drawing.labels(n))
+    results, _ = evaluate_images(ready, batches, n, run.generation(sampling, sampling.seed), "evaluating")
+    return [*results, *missing], run.folder.path / f"evaluation-n{n}.json"
+
+
+def _evaluate_npz(path: Path, arguments: argparse.Namespace) -> tuple[list[dict[str, Any]], Path]:
+    for option in DRAWING_OPTIONS:
+        if getattr(arguments, option) is not None:
+            raise BadInput(f"--{option}: the images of an .npz are drawn already; the option is for a run")
+    images = read_images(path)
+    n = arguments.n or len(images)
+    if n > len(images):
+        raise BadInput(f"{path}: holds {len(images)} images, fewer than the {n} asked for")
+    if n < 2:
+        raise BadInput(f"{path}: a distance between distributions needs two images or more")
+    name = arguments.dataset or "fashion_mnist"
+    data: ImageSet = SHELVES["datasets"].configure(name, {})()
+    ready, missing = evaluators(_extractors(arguments, (Choice("fashion_cnn", {}),)), data, pick_device(arguments.device))
+    batches: Iterator[Tensor] = iter(images[:n].split(BATCH))
+    results, _ = evaluate_images(ready, batches, n, {"source": path.name}, "evaluating")
+    return [*results, *missing], path.with_suffix(".evaluation.json")
+
+
+def _extractors(arguments: argparse.Namespace, default: tuple[Choice, ...]) -> list[Choice]:
+    names = arguments.features.split(",") if arguments.features else None
+    choices = [Choice(name, SHELVES["features"].check(name, {})) for name in names] if names else list(default)
+    if arguments.inception_weights is None:
+        return choices
+    inception = Choice("inception_v3", SHELVES["features"].check("inception_v3", {"weights": arguments.inception_weights}))
+    return [*(choice for choice in choices if choice.name != "inception_v3"), inception]
+
+
+def _require_writable(file: Path) -> None:
+    """Found out before an hour of sampling, not after."""
+    try:
+        write_whole(file.with_name(f"{file.name}.trial"), lambda path: path.touch())
+        file.with_name(f"{file.name}.trial").unlink()
+    except OSError as error:
+        raise BadInput(f"{file}: cannot be written ({error.strerror}); name a place that can") from None

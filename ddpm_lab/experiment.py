@@ -1,0 +1,122 @@
+"""The schema of an experiment: frozen and strict, every key and option checked before anything is built."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from ddpm_lab.choice import Choice, chosen_by, from_shelf
+from ddpm_lab.optimizer import Rate, check_optimizer
+from registry.options import Count, Fraction, NonNegative, NonNegativeInt, Positive
+from registry.plugins import SHELVES
+
+
+def _field(shelf: str) -> Any:
+    return from_shelf(SHELVES[shelf])
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class EMA(_Section):
+    """Exponential moving average of the weights."""
+
+    half_life: Positive  # images
+    ramp: Fraction | None = 0.05  # the half-life is at most this share of the images seen; null: no warm-up
+
+
+class Train(_Section):
+    images: Count
+    batch: Count = 128
+    accumulate: Count = 1
+    optimizer: chosen_by(check_optimizer, "optimizer") = Choice("AdamW", {})  # type: ignore[valid-type]
+    rate: Rate
+    clip: Positive | None = 1.0
+    label_dropout: Fraction = 0.1
+    flip: bool = False
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    ema: EMA | None
+    samples_every: Count | None = None  # images
+    checkpoint_every: Count | None = None  # images
+
+
+class Sampling(_Section):
+    sampler: _field("samplers") = Choice("ddim", {"eta": 0.0})  # type: ignore[valid-type]
+    grid: _field("grids") = Choice("uniform", {})  # type: ignore[valid-type]
+    steps: Count = 50
+    guidance: _field("guidance") = Choice("classifier_free", {"scale": 1.0})  # type: ignore[valid-type]
+    clip: bool = True
+    batch: Count = 256
+    seed: NonNegativeInt = 0
+    weights: Literal["auto", "ema", "raw"] = "auto"  # auto: EMA where the run has it
+
+
+class Evaluate(_Section):
+    features: Annotated[tuple[_field("features"), ...], Field(strict=False)] = ()  # type: ignore[valid-type]
+    n: Annotated[int, Field(ge=2)] = 2000
+    every: Count | None = None  # images
+    n_during: Annotated[int, Field(ge=2)] = 500
+
+
+def _by_name(value: Any) -> Any:
+    return {"name": value} if isinstance(value, str) else value
+
+
+class Track(_Section):
+    """Where a run is tracked besides its own folder."""
+
+    name: Literal["wandb", "none"] = "wandb"
+    project: str = "ddpm_lab"
+    entity: str | None = None
+    mode: Literal["auto", "online", "offline", "disabled"] = "auto"
+
+
+class Experiment(_Section):
+    """All that a run depends on. `resolved.yaml` in a run's folder holds one, complete."""
+
+    seed: NonNegativeInt = 0
+    dataset: _field("datasets")  # type: ignore[valid-type]
+    classes: bool = False
+    timesteps: Count = 1000  # T
+    schedule: _field("schedules")  # type: ignore[valid-type]
+    levels: _field("levels") = Choice("uniform", {})  # type: ignore[valid-type]
+    target: _field("targets")  # type: ignore[valid-type]
+    loss: _field("losses")  # type: ignore[valid-type]
+    weighting: _field("weightings") = Choice("constant", {})  # type: ignore[valid-type]
+    variance: _field("variances") = Choice("fixed_small", {})  # type: ignore[valid-type]
+    backbone: _field("backbones")  # type: ignore[valid-type]
+    train: Train
+    sampling: Sampling = Sampling()
+    evaluate: Evaluate = Evaluate()
+    track: Annotated[Track, BeforeValidator(_by_name)] = Track()
+    budget: str | None = None
+    plugins: Annotated[tuple[str, ...], Field(strict=False)] = ()
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Experiment:
+        # Cross-key checks name the key in their text, because pydantic reports them without one.
+        if self.train.images < self.train.batch:
+            raise ValueError(f"train.images: {self.train.images} images are less than one batch of {self.train.batch}")
+        if self.train.batch % self.train.accumulate:
+            raise ValueError(f"train.accumulate: a batch of {self.train.batch} does not divide by {self.train.accumulate}")
+        if self.sampling.steps > self.timesteps:
+            raise ValueError(f"sampling.steps: {self.sampling.steps} steps do not fit into timesteps = {self.timesteps}")
+        if self.sampling.weights == "ema" and self.train.ema is None:
+            raise ValueError("sampling.weights: 'ema' is asked for, but train.ema is null")
+        return self
+
+    @property
+    def weights(self) -> Literal["ema", "raw"]:
+        """The weights that samples are drawn from."""
+        if self.sampling.weights != "auto":
+            return self.sampling.weights
+        return "ema" if self.train.ema else "raw"
+
+
+# Dotted keys that hold a part: `loss: l1` stands for `{name: l1}` there, and a new name drops the old options.
+PART_KEYS = {
+    "dataset", "schedule", "levels", "target", "loss", "weighting", "variance", "backbone", "train.optimizer",
+    "sampling.sampler", "sampling.grid", "sampling.guidance", "track",
+}  # fmt: skip

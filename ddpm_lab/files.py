@@ -1,0 +1,25 @@
+"""Files that appear whole or not at all."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+
+def write_whole(file: Path, write: Callable[[Path], object]) -> None:
+    """`write(path)` to a temporary beside `file`, synced to disk, then renamed over it."""
+    # The suffix stays last, because libraries choose a format by it.
+    aside = file.with_name(f".partial-{os.getpid()}-{file.name}")
+    try:
+        write(aside)
+        with open(aside, "rb+") as stream:
+            os.fsync(stream.fileno())
+        os.replace(aside, file)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def write_text(file: Path, text: str) -> None:
+    """Text, whole."""
+    write_whole(file, lambda path: path.write_text(text, encoding="utf-8"))

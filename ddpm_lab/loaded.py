@@ -1,0 +1,113 @@
+"""A finished or interrupted run, opened again from its folder alone."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ddpm_lab.build import DataShape, build_model, build_procedure
+from ddpm_lab.checkpoint import load_weights
+from ddpm_lab.device import pick_device, pick_precision
+from ddpm_lab.experiment import Experiment, Sampling
+from ddpm_lab.progress import Progress
+from ddpm_lab.recipe import Recipe, load_recipe
+from ddpm_lab.run_folder import RunFolder
+from ddpm_lab.sample import Drawing
+from registry.errors import BadInput
+
+
+class Run:
+    """A run that images can be drawn from. It needs neither the data set nor the experiment's file."""
+
+    def __init__(self, path: str | Path, device: str | None = None) -> None:
+        """Opens the folder; the weights are read when images are drawn.
+
+        Raises:
+            BadInput: there is no such run, or a part of it is missing or damaged.
+        """
+        self.folder = RunFolder.open(path)
+        self.recipe: Recipe = load_recipe(str(self.folder.experiment))
+        self.experiment: Experiment = self.recipe.experiment
+        self.device = pick_device(device)
+        self.precision = pick_precision(self.experiment.train.precision, self.device)
+        self.shape = _read_shape(self.folder)
+
+    def drawing(self, sampling: Sampling) -> Drawing:
+        """The trained network with a procedure.
+
+        Raises:
+            BadInput: the run has no such weights.
+        """
+        model = build_model(self.experiment, self.shape, self.device)
+        weights = self.weights_of(sampling)
+        load_weights(self.folder.weights(weights), model.network)
+        model.network.eval()
+        return Drawing(model, model.network, build_procedure(sampling, model), self.shape.image_shape, self.precision)
+
+    def weights_of(self, sampling: Sampling) -> str:
+        """`ema` or `raw`; `auto` is EMA where the run has it."""
+        if sampling.weights != "auto":
+            return sampling.weights
+        return "ema" if self.experiment.train.ema else "raw"
+
+    def sample(
+        self,
+        count: int,
+        *,
+        classes: int | None = None,
+        seed: int | None = None,
+        sampling: Sampling | None = None,
+    ) -> Tensor:
+        """`count` images, uint8 [count, C, H, W]; of one class, or of all in turn.
+
+        `sampling` defaults to the experiment's; `run.experiment.sampling.model_copy(update={"steps": 20})` changes a part.
+        """
+        images, _ = self.sample_with_labels(count, chosen=classes, seed=seed, sampling=sampling)
+        return images
+
+    def sample_with_labels(
+        self, count: int, *, chosen: int | None = None, seed: int | None = None, sampling: Sampling | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """The images and their labels [count], None for an unconditional run."""
+        sampling = sampling or self.experiment.sampling
+        drawing = self.drawing(sampling)
+        labels = drawing.labels(count, chosen)
+        found = []
+        with Progress("sampling", count) as bar:
+            for images in drawing.images(count, sampling.seed if seed is None else seed, sampling.batch, labels):
+                found.append(images)
+                bar.advance(len(images))
+        return torch.cat(found), labels
+
+    def generation(self, sampling: Sampling, seed: int) -> dict[str, Any]:
+        """How images are made with that procedure: shown beside each value."""
+        return describe_generation(sampling, self.weights_of(sampling), seed, self.precision)
+
+
+def describe_generation(sampling: Sampling, weights: str, seed: int, precision: str) -> dict[str, Any]:
+    """Sampler, steps, grid, guidance, clipping, weights, seed and precision."""
+    return {
+        "sampler": _words(sampling.sampler.flat()), "steps": sampling.steps, "grid": _words(sampling.grid.flat()),
+        "guidance": _words(sampling.guidance.flat()), "clip": sampling.clip, "weights": weights, "seed": seed,
+        "precision": precision,
+    }  # fmt: skip
+
+
+def _words(flat: dict[str, Any]) -> str:
+    options = ", ".join(f"{key} {value}" for key, value in flat.items() if key != "name")
+    return f"{flat['name']} ({options})" if options else str(flat["name"])
+
+
+def _read_shape(folder: RunFolder) -> DataShape:
+    try:
+        stored = json.loads(folder.data.read_text(encoding="utf-8"))
+        names = stored["class_names"]
+        return DataShape(
+            stored["name"], tuple(stored["image_shape"]), tuple(names) if names else None, stored["std"], stored["train_hash"]
+        )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise BadInput(f"{folder.data}: the run's description of its data cannot be read ({error})") from None

@@ -1,0 +1,69 @@
+"""A bar on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+
+from tqdm import tqdm
+
+LINE_EVERY = 5.0  # seconds
+
+
+class Progress:
+    """Counts images: `12,800/60,000 images, 412 images/s, 1:54 left, loss 0.0712`."""
+
+    def __init__(self, what: str, total: int, done: int = 0, unit: str = "images", extra: str = "") -> None:
+        self.what, self.total, self.done, self.unit, self.extra = what, total, done, unit, extra
+        self._first, self._start, self._spoken = done, time.monotonic(), time.monotonic()
+        self._bar: tqdm | None = None  # type: ignore[type-arg]
+        if sys.stderr.isatty():
+            width = f"{what:<10} {{percentage:3.0f}}%|{{bar}}| {{n:,.0f}}/{{total:,.0f}} {unit}"
+            self._bar = tqdm(
+                total=total, initial=done, leave=True, dynamic_ncols=True, file=sys.stderr,
+                bar_format=width + " [{elapsed}<{remaining}, {rate_noinv_fmt}{postfix}]", unit=f" {unit}",
+            )  # fmt: skip
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._bar is not None:
+            self._bar.close()
+        elif kind is None:
+            self._line(f"{self._rate():,.0f} {self.unit}/s")
+
+    def advance(self, count: int, note: str = "") -> None:
+        """`count` more are done; `note` is shown behind, such as the loss."""
+        self.done += count
+        note = note or self.extra
+        if self._bar is not None:
+            if note:
+                self._bar.set_postfix_str(note, refresh=False)
+            self._bar.update(count)
+        elif time.monotonic() - self._spoken >= LINE_EVERY and self.done < self.total:
+            self._spoken = time.monotonic()
+            left = (self.total - self.done) / max(self._rate(), 1e-9)
+            self._line(f"{self._rate():,.0f} {self.unit}/s, {_clock(left)} left{', ' if note else ''}{note}")
+
+    def pause(self, seconds: float) -> None:
+        """Leave out a time that was spent on something else."""
+        self._start += seconds
+
+    def _rate(self) -> float:
+        return (self.done - self._first) / max(time.monotonic() - self._start, 1e-9)
+
+    def _line(self, text: str) -> None:
+        print(f"{self.what:<10} {self.done:,}/{self.total:,} {self.unit}, {text}", file=sys.stderr, flush=True)
+
+
+def say(text: str) -> None:
+    """A line for the user, above any bar."""
+    tqdm.write(text, file=sys.stderr)
+    sys.stderr.flush()
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(int(seconds + 0.5), 60)
+    return f"{minutes}:{rest:02d}"

@@ -1,0 +1,233 @@
+"""From files and overrides to one validated Experiment, remembering who wrote what."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pydantic
+import yaml
+
+from ddpm_lab.experiment import PART_KEYS, Experiment
+from ddpm_lab.yaml_loader import describe, parse, read_mapping
+from registry.errors import BadInput, did_you_mean
+from registry.plugins import load_file, load_installed
+from registry.shelf import OptionError
+
+HOME = Path("experiments")
+COMMAND_LINE = "command line"
+DEFAULT_BUDGET = "cpu"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """An experiment, its name, and the plugin files that it needs."""
+
+    name: str
+    experiment: Experiment
+    plugins: tuple[Path, ...]
+
+
+class _Tree:
+    """Nested mappings, merged layer by layer; for each dotted key, the origin that wrote it last."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, Any] = {}
+        self.origin: dict[str, str] = {}
+
+    def merge(self, layer: Mapping[str, Any], origin: str) -> None:
+        self._merge(self.values, layer, "", origin)
+
+    def _merge(self, base: dict[str, Any], layer: Mapping[str, Any], prefix: str, origin: str) -> None:
+        for key, value in layer.items():
+            dotted = f"{prefix}{key}"
+            if dotted in PART_KEYS:
+                value = {"name": value} if isinstance(value, str) else value
+                old = base.get(key)
+                if isinstance(old, dict) and isinstance(value, dict) and value.get("name", old["name"]) != old["name"]:
+                    del base[key]
+            self.origin[dotted] = origin
+            if isinstance(value, Mapping) and isinstance(base.get(key), dict):
+                self._merge(base[key], value, f"{dotted}.", origin)
+            elif isinstance(value, Mapping):
+                base[key] = {}
+                self._merge(base[key], value, f"{dotted}.", origin)
+            else:
+                base[key] = value
+
+    def origin_of(self, dotted: str, fallback: str) -> str:
+        """Who wrote that key, or the nearest key above it."""
+        while dotted and dotted not in self.origin:
+            dotted = dotted.rpartition(".")[0]
+        return self.origin.get(dotted, fallback)
+
+
+def find(name: str, folder: Path = HOME) -> Path:
+    """The file of an experiment: a path, a run's folder, or a name in ./experiments.
+
+    Raises:
+        BadInput: there is none; the nearest names are given.
+    """
+    path = Path(name)
+    if (path / "resolved.yaml").is_file():
+        return path / "resolved.yaml"
+    if path.suffix in {".yaml", ".yml"} and path.is_file():
+        return path
+    if (named := folder / f"{name}.yaml").is_file():
+        return named
+    known = [file.stem for file in folder.glob("*.yaml")]
+    if path.suffix in {".yaml", ".yml"} or not known:
+        raise BadInput(f"no experiment '{name}': no such file" + ("" if known else f", and no {folder}/ here"))
+    raise BadInput(f"no experiment named '{name}' in {folder}/; {did_you_mean(name, known)}")
+
+
+def load_recipe(name: str, overrides: Iterable[str] = (), budget: str | None = None) -> Recipe:
+    """Read an experiment with all that it extends, its budget and the overrides `key=value`, and validate it.
+
+    Layers, the later ones winning: the budget, the chain of `extends` from its root, the overrides. So a budget fills in
+    what the recipe itself leaves open.
+
+    Raises:
+        BadInput: anything is wrong, in one line that names the file, the key, the value and the remedy.
+    """
+    file = find(name)
+    chain = _chain(file)
+    # A resolved experiment already holds its budget; another one would change nothing in it, silently.
+    whole = chain[-1][1].get("budget")
+    if whole is not None and budget not in (None, whole):
+        raise BadInput(f"{file}: budget: this experiment has the budget '{whole}' built in; it cannot take '{budget}'")
+    tree = _Tree()
+    if whole is None and (found := _budget_file(chain, budget)):
+        tree.merge(read_mapping(found), str(found))
+        tree.values["budget"] = found.stem
+    for origin, layer in reversed(chain):
+        tree.merge(layer, str(origin))
+    tree.merge(_override_layer(overrides), COMMAND_LINE)
+    plugins = _load_plugins(tree, file)
+    experiment_name = file.parent.parent.name if file.name == "resolved.yaml" else file.stem
+    return Recipe(experiment_name, _validate(tree, str(file)), plugins)
+
+
+def dump(experiment: Experiment) -> str:
+    """The experiment as YAML, complete."""
+    return yaml.safe_dump(experiment.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def _chain(file: Path) -> list[tuple[Path, dict[str, Any]]]:
+    """The file and all that it extends, itself first."""
+    chain: list[tuple[Path, dict[str, Any]]] = []
+    while True:
+        if any(file.resolve() == seen.resolve() for seen, _ in chain):
+            circle = " -> ".join(str(seen) for seen, _ in [*chain, (file, {})])
+            raise BadInput(f"{chain[-1][0]}: extends: a circle: {circle}; take one `extends` out")
+        layer = read_mapping(file)
+        parent = layer.pop("extends", None)
+        chain.append((file, layer))
+        if parent is None:
+            return chain
+        if not isinstance(parent, str):
+            raise BadInput(f"{file}: extends: the name or path of one experiment was expected, not {describe(parent)}")
+        file = _parent(parent, file)
+
+
+def _parent(name: str, child: Path) -> Path:
+    beside = child.parent / (name if name.endswith((".yaml", ".yml")) else f"{name}.yaml")
+    if beside.is_file():
+        return beside
+    try:
+        return find(name)
+    except BadInput as error:
+        raise BadInput(f"{child}: extends: {error}") from None
+
+
+def _budget_file(chain: list[tuple[Path, dict[str, Any]]], budget: str | None) -> Path | None:
+    folders = dict.fromkeys([*(file.parent / "budgets" for file, _ in chain), HOME / "budgets"])
+    for folder in folders:
+        if (file := folder / f"{budget or DEFAULT_BUDGET}.yaml").is_file():
+            return file
+    if budget is None:
+        return None  # an experiment on its own, which says all itself
+    known = [file.stem for folder in folders for file in folder.glob("*.yaml")]
+    raise BadInput(f"no budget named '{budget}'; {did_you_mean(budget, known)}")
+
+
+def _override_layer(overrides: Iterable[str]) -> dict[str, Any]:
+    layer: dict[str, Any] = {}
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        if not equals or not key or not all(key.split(".")):
+            raise BadInput(f"{COMMAND_LINE}: '{override}' is no override; write key=value, such as train.images=5000")
+        try:
+            value = parse(text)
+        except BadInput as error:
+            raise BadInput(f"{COMMAND_LINE}: {key}: {error}") from None
+        place, *path = layer, *key.split(".")
+        dotted = ""
+        for piece in path[:-1]:
+            dotted = f"{dotted}.{piece}".lstrip(".")
+            below = place.get(piece, {})
+            # `loss=huber loss.delta=2`: the short form opens up for an option that follows it.
+            place[piece] = {"name": below} if dotted in PART_KEYS and isinstance(below, str) else below
+            place = place[piece]
+            if not isinstance(place, dict):
+                raise BadInput(f"{COMMAND_LINE}: {key}: '{dotted}' was given a value of its own before")
+        old = place.get(path[-1])
+        if key in PART_KEYS and isinstance(old, dict) and isinstance(value, str):
+            value = {**old, "name": value}
+        place[path[-1]] = value
+    return layer
+
+
+def _load_plugins(tree: _Tree, file: Path) -> tuple[Path, ...]:
+    load_installed()
+    named = tree.values.get("plugins") or []
+    if not isinstance(named, list) or not all(isinstance(item, str) for item in named):
+        raise BadInput(f"{tree.origin_of('plugins', str(file))}: plugins: a list of paths was expected, not {named!r}")
+    origin = tree.origin_of("plugins", str(file))
+    # A path in a file is relative to that file; one on the command line, to where the user stands.
+    folder = Path() if origin == COMMAND_LINE else Path(origin).parent
+    paths = tuple((folder / Path(item).expanduser()).resolve() for item in named)
+    for path in paths:
+        try:
+            load_file(path)
+        except BadInput as error:
+            raise BadInput(f"{origin}: plugins: {error}") from error
+    if named:
+        tree.values["plugins"] = [str(path) for path in paths]
+    return paths
+
+
+def _validate(tree: _Tree, file: str) -> Experiment:
+    try:
+        return Experiment.model_validate(tree.values)
+    except pydantic.ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(piece) for piece in first["loc"])
+        cause = first.get("ctx", {}).get("error")
+        if isinstance(cause, OptionError):
+            key = f"{key}.{cause.key}"
+        elif isinstance(cause, BadInput) and str(cause).startswith("no "):
+            key = f"{key}.name"
+        origin = tree.origin_of(key, file)
+        raise BadInput(f"{origin}: {key + ': ' if key else ''}{_explain(first, cause)}") from None
+
+
+def _explain(error: Mapping[str, Any], cause: Exception | None) -> str:
+    if cause is not None:
+        return str(cause)
+    if error["type"] == "missing":
+        return "this key is missing; give it a value, or start the file with `extends: base`"
+    if error["type"] == "extra_forbidden":
+        return f"no such key; {did_you_mean(str(error['loc'][-1]), _keys_at(error['loc'][:-1]))}"
+    return f"{error['msg'][0].lower()}{error['msg'][1:]}, got {error['input']!r}"
+
+
+def _keys_at(location: tuple[int | str, ...]) -> Iterable[str]:
+    model: Any = Experiment
+    for piece in location:
+        annotation = model.model_fields[piece].annotation
+        # `EMA | None` -> EMA
+        model = next(kind for kind in (annotation, *getattr(annotation, "__args__", ())) if hasattr(kind, "model_fields"))
+    return model.model_fields  # type: ignore[no-any-return]

@@ -1,0 +1,108 @@
+"""report.html: a run on one self-contained page."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from ddpm_lab.files import write_text
+from ddpm_lab.run_folder import RunFolder
+
+Rows = list[dict[str, Any]]
+
+
+def write_report(folder: RunFolder) -> None:
+    """Read what the run left in its folder, and put it on a page."""
+    rows = folder.read_metrics()
+    result = json.loads(folder.result.read_text(encoding="utf-8"))
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("ddpm_lab"), autoescape=True, trim_blocks=True, lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )  # fmt: skip
+    environment.filters["clock"] = clock
+    samples = sorted(folder.samples.glob("*.png"))
+    page = environment.get_template("report.html").render(
+        run=folder.id,
+        experiment=folder.path.parent.name,
+        result=result,
+        environment=json.loads(folder.environment.read_text(encoding="utf-8")),
+        resolved=folder.experiment.read_text(encoding="utf-8"),
+        loss=_plot([("loss", _series(rows, "loss"))], "loss", logarithmic=True),
+        distance=_plot(_distances(rows, result), "FID", logarithmic=True),
+        samples=[(f"{int(file.stem):,}", _embedded(file)) for file in _spread(samples, 6)],
+        final=_embedded(samples[-1]) if samples else "",
+        denoising=_embedded(folder.path / "denoising.png"),
+        speed=_median([row["images_per_second"] for row in rows if "images_per_second" in row]),
+    )
+    write_text(folder.report, page)
+
+
+def clock(seconds: float) -> str:
+    """`4 min 10 s`."""
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def _series(rows: Rows, key: str) -> list[tuple[float, float]]:
+    return [(row["images"], row[key]) for row in rows if row.get(key) is not None]
+
+
+def _distances(rows: Rows, result: dict[str, Any]) -> list[tuple[str, list[tuple[float, float]]]]:
+    """FID over training by extractor. The final value stays out: it has another N, so it is no point of this curve."""
+    names = dict.fromkeys(line["extractor"] for line in result["metrics"] if line["value"] is not None)
+    sizes = sorted({row["n"] for row in rows if "n" in row})
+    n = f", N = {sizes[0]:,}" if sizes else ""
+    return [(f"{name}{n}", series) for name in names if (series := _series(rows, f"FID/{name}"))]
+
+
+def _plot(curves: list[tuple[str, list[tuple[float, float]]]], name: str, logarithmic: bool) -> str:
+    """An SVG of curves over the images seen, in colours that both a light and a dark page bear; nothing without points."""
+    if not any(points for _, points in curves):
+        return ""
+    from matplotlib.figure import Figure  # slow to import
+    from matplotlib.ticker import FuncFormatter
+
+    figure = Figure(figsize=(6, 3), layout="constrained")
+    axes = figure.add_subplot()
+    for label, points in curves:
+        axes.plot(*zip(*points, strict=True), label=label, marker="o" if len(points) < 30 else "", markersize=3)
+    if logarithmic and all(value > 0 for _, points in curves for _, value in points):
+        axes.set_yscale("log")
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.yaxis.set_minor_formatter(FuncFormatter(lambda value, _: f"{value:g}" if f"{value:e}"[0] in "25" else ""))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+    axes.set_xlabel("images seen")
+    axes.set_ylabel(name)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(alpha=0.2)
+    if any(label != name for label, _ in curves):
+        axes.legend(frameon=False, labelcolor="#808080")
+    for text in (axes.xaxis.label, axes.yaxis.label):
+        text.set_color("#808080")
+    axes.tick_params(which="both", colors="#808080")
+    for spine in axes.spines.values():
+        spine.set_color("#808080")
+    stream = io.StringIO()
+    figure.savefig(stream, format="svg", transparent=True, metadata={"Date": None})
+    return stream.getvalue()[stream.getvalue().index("<svg") :]
+
+
+def _embedded(file: Path) -> str:
+    """A PNG as a data URL, or nothing where it is missing."""
+    return f"data:image/png;base64,{base64.b64encode(file.read_bytes()).decode()}" if file.exists() else ""
+
+
+def _spread(files: list[Path], count: int) -> list[Path]:
+    """At most `count` of them, evenly spread, first and last included."""
+    if len(files) <= count:
+        return files
+    return [files[round(i * (len(files) - 1) / (count - 1))] for i in range(count)]
+
+
+def _median(values: list[float]) -> float:
+    return sorted(values)[len(values) // 2] if values else 0.0

@@ -1,0 +1,121 @@
+"""A run's folder: `results/<experiment>/<time>-<id>/`, and everything a run leaves there."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+from ddpm_lab.files import write_text
+from registry.errors import BadInput
+
+RESULTS = Path("results")
+
+
+class RunFolder:
+    """The names of the files in a run's folder, in one place."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.id = path.name
+        self.experiment = path / "resolved.yaml"
+        self.environment = path / "environment.json"
+        self.metrics = path / "metrics.jsonl"
+        self.samples = path / "samples"
+        self.checkpoint = path / "checkpoint.pt"
+        self.plugins = path / "plugins"
+        self.result = path / "result.json"
+        self.report = path / "report.html"
+        self.data = path / "data.json"
+
+    def weights(self, kind: str) -> Path:
+        """`ema.safetensors` or `raw.safetensors`."""
+        return self.path / f"{kind}.safetensors"
+
+    @classmethod
+    def create(cls, results: Path, experiment: str) -> RunFolder:
+        """A new folder, and `latest` pointing at it.
+
+        Raises:
+            BadInput: it cannot be written.
+        """
+        # The random part keeps apart runs that start in the same second.
+        path = results / experiment / f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
+        try:
+            (path / "samples").mkdir(parents=True)
+            point_latest(results, path)
+        except OSError as error:
+            raise BadInput(f"--results: {path} cannot be written ({error.strerror}); name a folder that can") from None
+        return cls(path)
+
+    @classmethod
+    def open(cls, name: str | Path) -> RunFolder:
+        """An existing run.
+
+        Raises:
+            BadInput: there is none.
+        """
+        path = Path(name)
+        folder = cls(path.resolve() if path.is_symlink() else path)
+        if not folder.experiment.is_file():
+            raise BadInput(f"no run at '{name}': {folder.experiment} is missing; `ls results/*` shows the runs")
+        return folder
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run has come to its end."""
+        return self.result.is_file()
+
+    def append_metrics(self, row: dict[str, Any]) -> None:
+        """One row of metrics.jsonl."""
+        with open(self.metrics, "a", encoding="utf-8") as stream:
+            stream.write(json.dumps(row) + "\n")
+
+    def read_metrics(self) -> list[dict[str, Any]]:
+        """All rows, up to the last whole one."""
+        if not self.metrics.exists():
+            return []
+        rows = []
+        for line in self.metrics.read_text(encoding="utf-8").splitlines():
+            try:
+                rows.append(json.loads(line))
+            except ValueError:
+                break  # the process died while it wrote this line
+        return rows
+
+    def cut_metrics(self, images: int) -> None:
+        """Forget the rows that came after the checkpoint at `images`: the resumed run writes them again."""
+        kept = [row for row in self.read_metrics() if row["images"] <= images]
+        write_text(self.metrics, "".join(json.dumps(row) + "\n" for row in kept))
+
+    def keep_plugins(self, files: tuple[Path, ...]) -> tuple[str, ...]:
+        """Copy plugin files in; their paths relative to the folder, for resolved.yaml."""
+        if files:
+            self.plugins.mkdir(exist_ok=True)
+        kept = []
+        for number, file in enumerate(files):
+            copy = self.plugins / f"{number}_{file.name}"
+            shutil.copyfile(file, copy)
+            kept.append(str(copy.relative_to(self.path)))
+        return tuple(kept)
+
+
+def point_latest(results: Path, path: Path) -> None:
+    """Make `results/latest` a link to that run."""
+    aside = results / f".latest-{os.getpid()}"
+    aside.unlink(missing_ok=True)
+    aside.symlink_to(path.relative_to(results), target_is_directory=True)
+    os.replace(aside, results / "latest")
+
+
+def newest_unfinished(results: Path, experiment: str) -> RunFolder | None:
+    """The newest run of an experiment that has a checkpoint and did not come to its end."""
+    for path in sorted((results / experiment).glob("*-*"), reverse=True):
+        folder = RunFolder(path)
+        if folder.checkpoint.is_file() and not folder.finished:
+            return folder
+    return None

@@ -1,0 +1,150 @@
+"""annotated_unet: the network of "The Annotated Diffusion Model" (Rogge & Rasul 2022), from which the lab grew."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from einops import einsum, rearrange
+from torch import Tensor, nn
+
+from registry.backbones import BACKBONES
+from registry.backbones.blocks import ClassEmbedding, NoiseEmbedding, require_halvings
+from registry.options import Count
+
+HEADS, HEAD_WIDTH = 4, 32
+GROUPS = 4
+
+
+class ResNetBlock(nn.Module):
+    """Two convolutions, each followed by group normalisation and SiLU (Ho et al. 2020, appendix B); noise enters between."""
+
+    def __init__(self, width_in: int, width: int, width_emb: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(width_in, width, 3, padding=1)
+        self.norm1 = nn.GroupNorm(GROUPS, width)
+        self.to_shift = nn.Linear(width_emb, width)
+        self.conv2 = nn.Conv2d(width, width, 3, padding=1)
+        self.norm2 = nn.GroupNorm(GROUPS, width)
+        self.skip = nn.Conv2d(width_in, width, 1) if width_in != width else nn.Identity()
+
+    def forward(self, x: Tensor, emb: Tensor) -> Tensor:
+        h = F.silu(self.norm1(self.conv1(x))) + self.to_shift(F.silu(emb))[:, :, None, None]
+        return self.skip(x) + F.silu(self.norm2(self.conv2(h)))  # type: ignore[no-any-return]
+
+
+class ConvNeXtBlock(nn.Module):
+    """Depthwise 7 x 7, then two 3 x 3 convolutions that widen and narrow (after Liu et al. 2022, figure 4)."""
+
+    def __init__(self, width_in: int, width: int, width_emb: int) -> None:
+        super().__init__()
+        self.depthwise = nn.Conv2d(width_in, width_in, 7, padding=3, groups=width_in)
+        self.to_shift = nn.Linear(width_emb, width_in)
+        self.layers = nn.Sequential(
+            nn.GroupNorm(1, width_in),
+            nn.Conv2d(width_in, 2 * width, 3, padding=1),
+            nn.GELU(),
+            nn.GroupNorm(1, 2 * width),
+            nn.Conv2d(2 * width, width, 3, padding=1),
+        )
+        self.skip = nn.Conv2d(width_in, width, 1) if width_in != width else nn.Identity()
+
+    def forward(self, x: Tensor, emb: Tensor) -> Tensor:
+        h = self.depthwise(x) + self.to_shift(F.gelu(emb))[:, :, None, None]
+        return self.skip(x) + self.layers(h)  # type: ignore[no-any-return]
+
+
+class LinearAttention(nn.Module):
+    """Residual attention whose cost grows linearly with the pixels (Shen et al. 2021, eq. 5)."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm = nn.GroupNorm(1, width)
+        self.to_qkv = nn.Conv2d(width, 3 * HEADS * HEAD_WIDTH, 1, bias=False)
+        self.to_out = nn.Sequential(nn.Conv2d(HEADS * HEAD_WIDTH, width, 1), nn.GroupNorm(1, width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        height = x.shape[2]
+        q, k, v = rearrange(self.to_qkv(self.norm(x)), "b (n h d) x y -> n b h d (x y)", n=3, h=HEADS)
+        context = einsum(k.softmax(dim=-1), v, "b h d n, b h e n -> b h d e")
+        out = einsum(context, q.softmax(dim=-2) * HEAD_WIDTH**-0.5, "b h d e, b h d n -> b h e n")
+        return x + self.to_out(rearrange(out, "b h d (x y) -> b (h d) x y", x=height))  # type: ignore[no-any-return]
+
+
+class FullAttention(nn.Module):
+    """Residual softmax attention over all pixels (Vaswani et al. 2017)."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm = nn.GroupNorm(1, width)
+        self.to_qkv = nn.Conv2d(width, 3 * HEADS * HEAD_WIDTH, 1, bias=False)
+        self.to_out = nn.Conv2d(HEADS * HEAD_WIDTH, width, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        height = x.shape[2]
+        q, k, v = rearrange(self.to_qkv(self.norm(x)), "b (n h d) x y -> n b h (x y) d", n=3, h=HEADS)
+        out = F.scaled_dot_product_attention(q, k, v)  # [B, heads, pixels, head width]
+        return x + self.to_out(rearrange(out, "b h (x y) d -> b (h d) x y", x=height))  # type: ignore[no-any-return]
+
+
+@BACKBONES.register("annotated_unet")
+class AnnotatedUNet(nn.Module):
+    """The annotated diffusion U-Net (Rogge & Rasul 2022): linear attention at each resolution, full attention in the middle.
+
+    Each scale but the last halves the sides; `multipliers` give the width of each scale, in units of `width`.
+    """
+
+    def __init__(
+        self,
+        image_shape: tuple[int, int, int],
+        classes: int | None,
+        channels_out: int,
+        *,
+        width: Count = 28,
+        multipliers: tuple[Count, ...] = (1, 2, 4),
+        block: Literal["resnet", "convnext"] = "resnet",
+    ) -> None:
+        super().__init__()
+        require_halvings("annotated_unet", image_shape, 2 ** (len(multipliers) - 1))
+        make_block = ResNetBlock if block == "resnet" else ConvNeXtBlock
+        width_emb = 4 * width
+        stem = width // 3 * 2
+        widths = [stem, *(multiplier * width for multiplier in multipliers)]
+        self.embed_noise = NoiseEmbedding(width, width_emb)
+        self.embed_class = ClassEmbedding(classes, width_emb) if classes else None
+        self.stem = nn.Conv2d(image_shape[0], stem, 7, padding=3)
+
+        def scale(width_in: int, width: int, resample: nn.Module) -> nn.ModuleList:
+            first, second = make_block(width_in, width, width_emb), make_block(width, width, width_emb)
+            return nn.ModuleList([first, second, LinearAttention(width), resample])
+
+        self.down, self.up = nn.ModuleList(), nn.ModuleList()
+        for width_in, width_out in zip(widths, widths[1:], strict=False):
+            last = len(self.down) == len(multipliers) - 1
+            halve = nn.Identity() if last else nn.Conv2d(width_out, width_out, 4, stride=2, padding=1)
+            self.down.append(scale(width_in, width_out, halve))
+        self.middle_in = make_block(widths[-1], widths[-1], width_emb)
+        self.middle_attention = FullAttention(widths[-1])
+        self.middle_out = make_block(widths[-1], widths[-1], width_emb)
+        for width_in, width_out in reversed(list(zip(widths[1:], widths[2:], strict=False))):
+            double = nn.ConvTranspose2d(width_in, width_in, 4, stride=2, padding=1)
+            self.up.append(scale(2 * width_out, width_in, double))
+        self.head_block = make_block(width * multipliers[0], width, width_emb)
+        self.head = nn.Conv2d(width, channels_out, 1)
+
+    def forward(self, x: Tensor, label: Tensor, y: Tensor | None = None) -> Tensor:
+        emb = self.embed_noise(label)
+        if self.embed_class is not None:
+            emb = emb + self.embed_class(y)
+        h = self.stem(x)
+        skips = []
+        for first, second, attend, halve in self.down:
+            h = attend(second(first(h, emb), emb))
+            skips.append(h)
+            h = halve(h)  # [B, C, H / 2, W / 2]
+        h = self.middle_out(self.middle_attention(self.middle_in(h, emb)), emb)
+        for first, second, attend, double in self.up:
+            h = torch.cat([h, skips.pop()], dim=1)
+            h = double(attend(second(first(h, emb), emb)))  # [B, C, 2 H, 2 W]
+        return self.head(self.head_block(h, emb))  # type: ignore[no-any-return]

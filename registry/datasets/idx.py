@@ -1,0 +1,44 @@
+"""The IDX format of MNIST and its descendants: four magic bytes, big-endian sizes, then the values."""
+
+from __future__ import annotations
+
+import gzip
+import math
+import struct
+import zlib
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from registry.errors import BadInput
+
+UINT8 = 8
+LARGEST = 2**31
+
+
+def read_idx(file: Path) -> Tensor:
+    """The uint8 tensor in an IDX file, plain or gzipped.
+
+    Raises:
+        BadInput: the file is missing, damaged, truncated, or promises more than it holds.
+    """
+    try:
+        with gzip.open(file) if file.suffix == ".gz" else open(file, "rb") as stream:
+            magic = stream.read(4)
+            if len(magic) < 4 or magic[:2] != b"\0\0" or magic[2] != UINT8 or not magic[3]:
+                raise BadInput(f"{file}: not an IDX file of bytes (it begins {magic.hex(' ')})")
+            sizes = stream.read(4 * magic[3])
+            if len(sizes) < 4 * magic[3]:
+                raise BadInput(f"{file}: truncated inside its header")
+            shape = struct.unpack(f">{magic[3]}I", sizes)
+            count = math.prod(shape)
+            if count > LARGEST:
+                raise BadInput(f"{file}: its header promises {count} values, more than any data set of this kind")
+            values = stream.read(count + 1)
+    except (OSError, EOFError, zlib.error) as error:
+        raise BadInput(f"{file}: cannot be read ({error})") from None
+    if len(values) != count:
+        found = "more" if len(values) > count else str(len(values))
+        raise BadInput(f"{file}: its header promises {count} values, it holds {found}; the file is damaged")
+    return torch.frombuffer(bytearray(values), dtype=torch.uint8).reshape(shape)

@@ -1,0 +1,24 @@
+"""Features: what a Frechet distance is measured in. A part is called with nothing and gives an `Extractor`."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from torch import Tensor
+
+from registry.shelf import Shelf
+
+FEATURES = Shelf("features", runtime=())
+
+
+class Extractor(Protocol):
+    """uint8 images [B, C, H, W] -> (features [B, D], logits [B, K] or None), without gradient, in evaluation mode."""
+
+    dimension: int
+    hash: str  # of the weights, SHA-256
+    resize: str  # the rule by which images become the network's input, in words
+
+    def __call__(self, images: Tensor) -> tuple[Tensor, Tensor | None]: ...
+
+
+from registry.features import fashion_cnn, inception_v3  # noqa: E402, F401

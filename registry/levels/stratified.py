@@ -1,0 +1,21 @@
+"""Stratified levels."""
+
+import torch
+from torch import Tensor
+
+from registry.levels import LEVELS
+
+
+@LEVELS.register("stratified")
+class Stratified:
+    """One random offset for evenly spaced levels, so that each batch covers the path (Kingma et al. 2021, appendix I.1)."""
+
+    def __init__(self, steps: int) -> None:
+        self.top = steps - 1
+
+    def __call__(self, count: int, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+        offset = torch.rand(1, generator=rng, dtype=torch.float64, device=rng.device)
+        draw = (offset + torch.arange(count, device=rng.device) / count) % 1
+        # Shuffled, so that a slice of the batch (accumulation, ranks) still spans the whole path.
+        draw = draw[torch.randperm(count, generator=rng, device=rng.device)]
+        return draw * self.top, torch.ones_like(draw)

@@ -1,0 +1,89 @@
+"""NoisePath: how signal and noise share an image, level by level; the one thing that schedules, targets and samplers share."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+Kind = Literal["variance_preserving", "flow", "variance_exploding"]
+
+
+class NoisePath:
+    """The curve x_t = alpha x_0 + sigma eps, given by T knots and followed between them.
+
+    A point of the curve is held as its angle phi = atan2(sigma, alpha) in [0, pi/2], which stays finite at zero
+    signal and at zero noise, and grows with the level. Between knots the angle is interpolated linearly, so every
+    point lies on the curve exactly: variance preserving alpha^2 + sigma^2 = 1, flow alpha + sigma = 1, variance
+    exploding alpha = 1. Levels are real numbers in [0, T - 1], 0 the least noisy. All arithmetic is float64.
+    """
+
+    def __init__(self, angle: Tensor, kind: Kind) -> None:
+        """angle: [T] knots in radians, strictly increasing.
+
+        Raises:
+            ValueError: the knots do not increase or leave [0, pi/2].
+        """
+        angle = angle.to(torch.float64)
+        if angle.ndim != 1 or not len(angle) or not bool((angle.diff() > 0).all()):
+            raise ValueError("a noise path needs one or more knots whose noise grows from each to the next")
+        if not 0 <= float(angle[0]) <= float(angle[-1]) <= torch.pi / 2:
+            raise ValueError("the angles of a noise path lie between 0 (no noise) and pi/2 (no signal)")
+        self.angle = angle
+        self.kind = kind
+
+    @classmethod
+    def from_betas(cls, betas: Tensor) -> NoisePath:
+        """The variance-preserving path of DDPM's forward variances, betas [T] (Ho et al. 2020, eq. 4)."""
+        # log1p and the difference of logarithms keep the small angles of the first knots exact.
+        log_alpha_bar = torch.log1p(-betas.to(torch.float64)).cumsum(0)
+        return cls(torch.atan2(torch.sqrt(-torch.expm1(log_alpha_bar)), torch.exp(0.5 * log_alpha_bar)), "variance_preserving")
+
+    @property
+    def steps(self) -> int:
+        """T, the number of knots."""
+        return len(self.angle)
+
+    def to(self, device: torch.device | str) -> NoisePath:
+        """The same path on another device."""
+        return NoisePath(self.angle.to(device), self.kind)
+
+    def at(self, level: Tensor) -> tuple[Tensor, Tensor]:
+        """alpha and sigma, float64, in the shape of `level`."""
+        return self._point(self._angle(level))
+
+    def log_snr(self, level: Tensor) -> Tensor:
+        """log(alpha^2 / sigma^2), float64; -inf where no signal is left."""
+        return -2 * torch.log(torch.tan(self._angle(level)))
+
+    def log_snr_slope(self, level: Tensor) -> Tensor:
+        """d log_snr / d level, float64, negative; at a knot, that of the interval above it."""
+        angle, rate = self._angle(level), self.angle.diff()
+        below = self._knot_below(level)
+        return -4 * rate[below] / torch.sin(2 * angle)
+
+    def level(self, log_snr: Tensor) -> Tensor:
+        """The level at which the path has that log SNR: the inverse of `log_snr`, clamped to [0, T - 1]."""
+        angle = torch.atan(torch.exp(-0.5 * log_snr.to(torch.float64))).clamp(self.angle[0], self.angle[-1])
+        above = torch.searchsorted(self.angle, angle.contiguous()).clamp(1, self.steps - 1)
+        low, high = self.angle[above - 1], self.angle[above]
+        return above - 1 + (angle - low) / (high - low)
+
+    def _knot_below(self, level: Tensor) -> Tensor:
+        return level.floor().long().clamp(0, max(self.steps - 2, 0))
+
+    def _angle(self, level: Tensor) -> Tensor:
+        level = level.to(torch.float64)
+        if self.steps == 1:
+            return self.angle.expand(level.shape)
+        below = self._knot_below(level)
+        return torch.lerp(self.angle[below], self.angle[below + 1], level - below)
+
+    def _point(self, angle: Tensor) -> tuple[Tensor, Tensor]:
+        alpha, sigma = torch.cos(angle), torch.sin(angle)
+        if self.kind == "variance_preserving":
+            return alpha, sigma
+        if self.kind == "flow":
+            return alpha / (alpha + sigma), sigma / (alpha + sigma)
+        return torch.ones_like(alpha), sigma / alpha

@@ -1,0 +1,71 @@
+"""Samplers: from noise to an image. A part is called with `(denoise, grid, noise)` and gives x_0 [B, C, H, W].
+
+`denoise(x, level)` gives a `Denoised`; `grid` walks from the noisiest chosen level to the clean image; `noise()` gives the
+next standard normal tensor [B, C, H, W], of which the first is the starting point.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from registry.path import NoisePath
+from registry.shelf import Shelf
+from registry.variances import Variance
+
+
+class Denoised(NamedTuple):
+    """What the network makes of x_t: x0 and eps with x_t = alpha x0 + sigma eps, and channels for the variance."""
+
+    x0: Tensor
+    eps: Tensor
+    extra: Tensor | None
+
+
+Denoise = Callable[[Tensor, Tensor], Denoised]
+Noise = Callable[[], Tensor]
+
+
+class Step(NamedTuple):
+    """One reverse step t -> s: the level of t, and alpha and sigma of both, float64 scalars."""
+
+    level: Tensor
+    alpha_t: Tensor
+    sigma_t: Tensor
+    alpha_s: Tensor
+    sigma_s: Tensor
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The path, the chosen levels [n], noisiest first, and the variance of a stochastic step."""
+
+    path: NoisePath
+    levels: Tensor
+    variance: Variance
+
+    def __len__(self) -> int:
+        return len(self.levels)
+
+    def start(self, noise: Tensor) -> Tensor:
+        """The starting point: noise of the size that x_t has where there is no signal."""
+        # Variance-preserving paths start from N(0, I) as published, though a trace of signal is left in training.
+        _, sigma = self.path.at(self.levels[0])
+        return noise if self.path.kind != "variance_exploding" else noise * sigma.to(noise.dtype)
+
+    def __iter__(self) -> Iterator[Step]:
+        alpha, sigma = self.path.at(self.levels)
+        # The walk ends at the clean image: alpha 1, sigma 0.
+        alpha = torch.cat([alpha, alpha.new_ones(1)])
+        sigma = torch.cat([sigma, sigma.new_zeros(1)])
+        for i, level in enumerate(self.levels):
+            yield Step(level, alpha[i], sigma[i], alpha[i + 1], sigma[i + 1])
+
+
+SAMPLERS = Shelf("sampler", runtime=("denoise", "grid", "noise"))
+
+from registry.samplers import ancestral, ddim  # noqa: E402, F401

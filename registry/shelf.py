@@ -1,0 +1,153 @@
+"""A shelf holds all the parts of one kind, and turns a name with options into a checked partial."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import json
+import typing
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import pydantic
+
+from registry.errors import BadInput, did_you_mean
+
+AnyPart = TypeVar("AnyPart", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True)
+class Part:
+    """One registered function or class. Its signature is its schema.
+
+    Positional parameters are what the lab supplies at run time; keyword-only parameters are the options
+    that YAML may set.
+    """
+
+    name: str
+    make: Callable[..., Any]
+    schema: type[pydantic.BaseModel]
+
+    @property
+    def summary(self) -> str:
+        """The first line of the docstring: what it is and where it comes from."""
+        return (self.make.__doc__ or "").strip().splitlines()[0]
+
+    @property
+    def owner(self) -> str:
+        """Where the part was written: `module (file)`."""
+        return f"{self.make.__module__} ({inspect.getsourcefile(self.make)})"
+
+    def options(self) -> dict[str, str]:
+        """Option -> `type = default`, for `list`."""
+        hints = typing.get_type_hints(_signature_holder(self.make), include_extras=False)
+        return {
+            name: f"{_type_name(hints[name])}{'' if field.is_required() else f' = {field.default!r}'}"
+            for name, field in self.schema.model_fields.items()
+        }
+
+
+class Shelf:
+    """The parts of one kind, by name.
+
+    `kind` is the singular noun that error messages use, `runtime` the positional parameters that the lab
+    supplies, in order; a part that asks for others is refused when it registers.
+    """
+
+    def __init__(self, kind: str, runtime: tuple[str, ...]) -> None:
+        self.kind = kind
+        self.runtime = runtime
+        self._parts: dict[str, Part] = {}
+
+    def register(self, name: str) -> Callable[[AnyPart], AnyPart]:
+        """Decorator that puts a function or class on the shelf.
+
+        Raises:
+            BadInput: the name is taken, the docstring is missing or the signature is not this shelf's.
+        """
+
+        def add(make: AnyPart) -> AnyPart:
+            if name in self._parts:
+                raise BadInput(f"{self.kind} '{name}' is already registered by {self._parts[name].owner}")
+            if not (make.__doc__ or "").strip():
+                raise BadInput(f"{self.kind} '{name}' has no docstring; its first line feeds `make list`")
+            self._parts[name] = Part(name, make, self._schema(name, make))
+            return make
+
+        return add
+
+    def __iter__(self) -> Iterator[Part]:
+        return iter(sorted(self._parts.values(), key=lambda part: part.name))
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._parts
+
+    def part(self, name: str) -> Part:
+        """The part of that name; BadInput with the nearest name where there is none."""
+        if name not in self._parts:
+            raise BadInput(f"no {self.kind} named '{name}'; {did_you_mean(name, self._parts)}")
+        return self._parts[name]
+
+    def check(self, name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+        """The options as the part's annotations have them, defaults filled in.
+
+        Raises:
+            OptionError: an option is unknown, missing, of the wrong type or out of bounds.
+            BadInput: no part has that name.
+        """
+        part = self.part(name)
+        try:
+            # Through JSON, because only there does pydantic's strict mode take a YAML list for a tuple.
+            checked = part.schema.model_validate_json(json.dumps(dict(options)), strict=True)
+        except pydantic.ValidationError as error:
+            first = error.errors()[0]
+            key = ".".join(str(piece) for piece in first["loc"])
+            if first["type"] == "extra_forbidden":
+                known = part.schema.model_fields
+                raise OptionError(key, f"{self.kind} '{name}' has no option '{key}'; {did_you_mean(key, known)}") from None
+            if first["type"] == "missing":
+                raise OptionError(key, f"{self.kind} '{name}' needs the option '{key}'") from None
+            raise OptionError(key, f"{first['msg']}, got {first['input']!r}") from None
+        except (TypeError, ValueError) as error:
+            raise BadInput(f"{self.kind} '{name}': {error}") from None
+        return {field: getattr(checked, field) for field in part.schema.model_fields}
+
+    def configure(self, name: str, options: Mapping[str, Any]) -> Callable[..., Any]:
+        """The part with its options bound, waiting for what the lab supplies at run time."""
+        return functools.partial(self.part(name).make, **self.check(name, options))
+
+    def _schema(self, name: str, make: Callable[..., Any]) -> type[pydantic.BaseModel]:
+        hints = typing.get_type_hints(_signature_holder(make), include_extras=True)
+        runtime, fields = [], {}
+        for parameter in inspect.signature(make).parameters.values():
+            if parameter.kind is parameter.KEYWORD_ONLY:
+                if parameter.name not in hints:
+                    raise BadInput(f"{self.kind} '{name}': option '{parameter.name}' has no type annotation")
+                default = ... if parameter.default is parameter.empty else parameter.default
+                fields[parameter.name] = (hints[parameter.name], default)
+            else:
+                runtime.append(parameter.name)
+        if tuple(runtime) != self.runtime:
+            raise BadInput(
+                f"{self.kind} '{name}' takes ({', '.join(runtime)}), but the lab supplies"
+                f" ({', '.join(self.runtime)}); options come after a bare *"
+            )
+        config = pydantic.ConfigDict(extra="forbid", allow_inf_nan=False, protected_namespaces=())
+        return pydantic.create_model(name, __config__=config, **fields)  # type: ignore[call-overload, no-any-return]
+
+
+class OptionError(BadInput):
+    """An option of a part that cannot be used; `key` says which."""
+
+    def __init__(self, key: str, text: str) -> None:
+        super().__init__(text)
+        self.key = key
+
+
+def _signature_holder(make: Callable[..., Any]) -> Callable[..., Any]:
+    return make.__init__ if inspect.isclass(make) else make  # type: ignore[misc, no-any-return]
+
+
+def _type_name(hint: Any) -> str:
+    return hint.__name__ if isinstance(hint, type) and not typing.get_args(hint) else str(hint).replace("typing.", "")

@@ -1,0 +1,30 @@
+"""Variances: the noise of a reverse step t -> s. A part is built with nothing and gives a `Variance`."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from torch import Tensor
+
+from registry.shelf import Shelf
+
+
+class Variance(Protocol):
+    """The variance of p(x_s | x_t), [B, 1, 1, 1] or a scalar, from the two points of the path.
+
+    `extra_channels` says how many channels the network predicts for it, per image channel; they come back as `extra`.
+    """
+
+    extra_channels: int
+
+    def __call__(self, alpha_t: Tensor, sigma_t: Tensor, alpha_s: Tensor, sigma_s: Tensor, extra: Tensor | None) -> Tensor: ...
+
+
+def forward_variance(alpha_t: Tensor, sigma_t: Tensor, alpha_s: Tensor, sigma_s: Tensor) -> Tensor:
+    """sigma_{t|s}^2 = sigma_t^2 - (alpha_t / alpha_s)^2 sigma_s^2 (Kingma et al. 2021, eq. 21): DDPM's beta_t."""
+    return sigma_t**2 - (alpha_t / alpha_s) ** 2 * sigma_s**2
+
+
+VARIANCES = Shelf("variance", runtime=())
+
+from registry.variances import fixed_large, fixed_small  # noqa: E402, F401
