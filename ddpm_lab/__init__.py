@@ -1,7 +1,7 @@
 """ddpm_lab: a bench for denoising diffusion models of images.
 
-    import ddpm_lab
-    images = ddpm_lab.load("results/latest").sample(16)
+import ddpm_lab
+images = ddpm_lab.load("results/latest").sample(16)
 """
 
 from __future__ import annotations

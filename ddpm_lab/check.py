@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from ddpm_lab.build import DataShape, Model, build_data, build_model, build_objective, build_procedure
-from ddpm_lab.device import describe_device, pick_device, pick_precision
+from ddpm_lab.device import autocast, describe_device, pick_device, pick_precision
 from ddpm_lab.experiment import Experiment
 from ddpm_lab.recipe import Recipe, dump
 from ddpm_lab.report import clock
@@ -40,9 +40,12 @@ def lines(recipe: Recipe, device: str | None) -> Iterator[str]:
     procedure = build_procedure(experiment.sampling, model)
     yield dump(experiment)
     channels, height, width = shape.image_shape
-    yield f"data        {shape.name}: {len(data.train):,} + {len(data.test):,} images of {channels} x {height} x {width}," \
-          f" standard deviation {shape.std:.4f}, from {data.source}"
-    yield f"network     {parameter_count(model):,} parameters, {flops_per_image(model, shape) / 1e9:.3f} GFLOP per image forward"
+    yield (
+        f"data        {shape.name}: {len(data.train):,} + {len(data.test):,} images of {channels} x {height} x {width},"
+        f" standard deviation {shape.std:.4f}, from {data.source}"
+    )
+    flops = flops_per_image(model, shape)
+    yield f"network     {parameter_count(model):,} parameters, {flops / 1e9:.3f} GFLOP per image forward"
     yield from _terminal_snr(experiment, model)
     yield f"machine     {describe_device(torch_device)}; {precision}"
     trainer = Trainer(experiment, model, objective, data.train, precision)
@@ -60,7 +63,7 @@ def flops_per_image(model: Model, shape: DataShape) -> int:
     y = None if model.classes is None else torch.zeros(1, dtype=torch.long, device="meta")
     with FlopCounterMode(display=False) as counter, torch.device("meta"):
         network(torch.zeros(1, *shape.image_shape), torch.zeros(1), y)
-    return counter.get_total_flops()
+    return int(counter.get_total_flops())
 
 
 def _terminal_snr(experiment: Experiment, model: Model) -> Iterator[str]:
@@ -68,15 +71,18 @@ def _terminal_snr(experiment: Experiment, model: Model) -> Iterator[str]:
     snr = float(path.log_snr(torch.tensor([path.steps - 1.0], device=path.angle.device)).exp())
     yield f"path        {experiment.schedule.name}, T = {path.steps}, terminal SNR {snr:.2e}"
     if path.kind == "variance_preserving" and snr > NEARLY_NOISE:
-        yield f"warning     terminal SNR {snr:.2e} is above {NEARLY_NOISE:g}: training ends before pure noise, sampling begins" \
-              " with it; scale the schedule to T or take more timesteps"
+        yield (
+            f"warning     terminal SNR {snr:.2e} is above {NEARLY_NOISE:g}: training ends before pure noise, sampling begins"
+            " with it; scale the schedule to T or take more timesteps"
+        )
 
 
 def _expected_time(experiment: Experiment, trainer: Trainer, drawing: Drawing) -> Iterator[str]:
     """Timed on a few steps of the real thing, whose weights nobody keeps."""
     train = experiment.train
     images = trainer.data.images[: train.batch].to(trainer.device)
-    labels = trainer.data.labels[: train.batch].to(trainer.device) if experiment.classes and trainer.data.labels is not None else None
+    known = trainer.data.labels if experiment.classes else None
+    labels = None if known is None else known[: train.batch].to(trainer.device)
     batch = draw_batch(images, labels, trainer.model.classes or 0, trainer.objective, train, experiment.seed, 0)
     per_step = _seconds(lambda: trainer.step(batch)[0])
     training = per_step * trainer.total / train.batch
@@ -84,11 +90,13 @@ def _expected_time(experiment: Experiment, trainer: Trainer, drawing: Drawing) -
     count = min(experiment.sampling.batch, experiment.evaluate.n)
     level = torch.zeros(count, dtype=torch.float64, device=trainer.device)
     noisy = torch.zeros(count, *drawing.shape, device=trainer.device)
-    with torch.inference_mode():
+    with torch.inference_mode(), autocast(drawing.precision, trainer.device):
         per_pass = _seconds(lambda: trainer.model.diffusion.denoise(trainer.network, noisy, level, None).x0)
     passes = experiment.sampling.steps * experiment.evaluate.n / count
-    yield f"evaluation  N = {experiment.evaluate.n:,} by {experiment.sampling.sampler.name} in {experiment.sampling.steps} steps," \
-          f" at most about {clock(per_pass * passes)}"
+    yield (
+        f"evaluation  N = {experiment.evaluate.n:,} by {experiment.sampling.sampler.name} in {experiment.sampling.steps} steps,"
+        f" at most about {clock(per_pass * passes)}"
+    )
 
 
 def _seconds(call: Any) -> float:

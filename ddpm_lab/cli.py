@@ -62,7 +62,9 @@ def _parsers() -> dict[str, argparse.ArgumentParser]:
 
     evaluate = command("evaluate", "Measure the images of a run, or of an .npz from any program.")
     evaluate.add_argument("run", help="a run's folder, or an .npz with uint8 arr_0 [N, H, W, C]")
-    evaluate.add_argument("-n", type=_count, metavar="N", help="how many images (default: the experiment's, or all in the .npz)")
+    evaluate.add_argument(
+        "-n", type=_count, metavar="N", help="how many images (default: the experiment's, or all in the .npz)"
+    )
     evaluate.add_argument("--features", help="extractors, such as fashion_cnn,inception_v3 (default: the experiment's)")
     evaluate.add_argument("--inception-weights", metavar="FILE", help="a local copy of inception_v3's weights")
     evaluate.add_argument("--dataset", help="the reference for an .npz (default: fashion_mnist)")

@@ -8,8 +8,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
 from torch import Tensor
 
 from ddpm_lab.build import DataShape, build_data
@@ -22,7 +20,6 @@ from ddpm_lab.loaded import Run
 from ddpm_lab.npz import read_images, write_images
 from ddpm_lab.pictures import save_grid
 from ddpm_lab.progress import say
-from ddpm_lab.run_folder import RunFolder
 from registry.datasets import ImageSet
 from registry.errors import BadInput
 from registry.plugins import SHELVES

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
 class ExponentialAverage:
@@ -25,7 +25,8 @@ class ExponentialAverage:
         """Take in the weights after a step of `batch` images, `images` seen in all."""
         half_life = self.half_life if self.ramp is None else min(self.half_life, self.ramp * images)
         decay = 0.5 ** (batch / half_life) if half_life > 0 else 0.0
-        averages, values = list(self.network.parameters()), list(network.parameters())
+        averages: list[Tensor] = list(self.network.parameters())
+        values: list[Tensor] = list(network.parameters())
         torch._foreach_lerp_(averages, values, 1 - decay)
         for average, value in zip(self.network.buffers(), network.buffers(), strict=True):
             average.copy_(value)

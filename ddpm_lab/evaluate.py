@@ -88,7 +88,7 @@ class Evaluator:
     def features(self, batches: Iterable[Tensor], total: int, what: str | None = None) -> Tensor:
         """Features [N, D], float64, of uint8 images that come in batches."""
         found = []
-        with Progress(what or f"features", total) as bar:
+        with Progress(what or "features", total) as bar:
             for images in batches:
                 found.append(self.extractor(images.to(self.device))[0].double().cpu())
                 bar.advance(len(images))
@@ -185,7 +185,7 @@ def frechet(reference: Reference, features: Tensor) -> float:
 
 
 def kernel(reference: Reference, features: Tensor) -> float:
-    """Kernel distance: squared MMD with the cubic kernel, mean over subsets (Binkowski et al. 2018, section 4), by torchmetrics."""
+    """Squared MMD with the cubic kernel, mean over subsets (Binkowski et al. 2018, section 4), by torchmetrics."""
     from torchmetrics.image.kid import KernelInceptionDistance
 
     size = min(KID_SUBSET, len(features), len(reference.some))
@@ -240,7 +240,9 @@ def describe_result(result: Result) -> str:
     made = result["generation"]
     how = f"{made['sampler']}, {made['steps']} steps, {made['weights']} weights" if "sampler" in made else "made by: unknown"
     digits = 3 if result["metric"] == "FID" else 5
-    floor = f"floor {result['floor']:.{digits}f}" + (f" at N = {result['floor_n']:,}" if result["floor_n"] != result["n"] else "")
+    floor = f"floor {result['floor']:.{digits}f}" + (
+        f" at N = {result['floor_n']:,}" if result["floor_n"] != result["n"] else ""
+    )
     return (
         f"{result['metric']} {result['value']:.{digits}f} ({result['extractor']}, N = {result['n']:,} against"
         f" {result['protocol']['reference']}; {floor}; {how}; protocol {result['fingerprint']})"

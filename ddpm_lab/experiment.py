@@ -8,7 +8,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 
 from ddpm_lab.choice import Choice, chosen_by, from_shelf
 from ddpm_lab.optimizer import Rate, check_optimizer
-from registry.options import Count, Fraction, NonNegative, NonNegativeInt, Positive
+from registry.options import Count, Fraction, NonNegativeInt, Positive
 from registry.plugins import SHELVES
 
 

@@ -53,9 +53,9 @@ def build_optimizer(
 ) -> torch.optim.Optimizer:
     """The optimizer, fused where torch has a fused form: one pass over the parameters instead of several."""
     kind = known_optimizers()[name]
-    fused = {"fused": True} if "fused" in inspect.signature(kind.__init__).parameters else {}
-    fixed = {key: tuple(value) if isinstance(value, list) else value for key, value in options.items()}
-    return kind(parameters, **{"lr": rate, **fused, **fixed})  # type: ignore[call-arg]
+    fused: dict[str, Any] = {"fused": True} if "fused" in inspect.signature(kind.__init__).parameters else {}
+    fixed: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in options.items()}
+    return kind(parameters, **{"lr": rate, **fused, **fixed})
 
 
 class Rate(BaseModel):

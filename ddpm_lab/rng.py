@@ -45,10 +45,11 @@ def shuffled(seed: int, count: int, start: int, size: int) -> Iterator[Tensor]:
     """Batches of indices without end, from image number `start`, each of `size`; a batch may straddle two epochs."""
     position = start
     while True:
-        pieces, missing = [], size
+        pieces: list[Tensor] = []
+        missing = size
         while missing:
             epoch, offset = divmod(position, count)
-            if not pieces and position == start or offset == 0:
+            if (not pieces and position == start) or offset == 0:
                 order = epoch_order(seed, epoch, count)
             pieces.append(order[offset : offset + missing])
             missing -= len(pieces[-1])

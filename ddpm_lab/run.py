@@ -15,7 +15,6 @@ from ddpm_lab.checkpoint import load_checkpoint, save_checkpoint, save_weights
 from ddpm_lab.device import pick_device, pick_precision
 from ddpm_lab.environment import describe_environment
 from ddpm_lab.evaluate import describe_result, evaluate_images, evaluators
-from ddpm_lab.experiment import Experiment
 from ddpm_lab.files import write_text
 from ddpm_lab.loaded import describe_generation
 from ddpm_lab.pictures import save_grid
@@ -152,7 +151,9 @@ class Execution:
         for line in results:
             say(describe_result(line))
             if line["value"] is not None:
-                self.tracker.summary({f"{line['metric']}/{line['extractor']}": line["value"], "fingerprint": line["fingerprint"]})
+                self.tracker.summary(
+                    {f"{line['metric']}/{line['extractor']}": line["value"], "fingerprint": line["fingerprint"]}
+                )
         self.tracker.weights(self.folder.weights(self.experiment.weights), {"images": self.trainer.images})
         say(f"report: {self.folder.report}")
 

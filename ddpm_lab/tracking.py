@@ -6,11 +6,12 @@ import contextlib
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from ddpm_lab.experiment import Track
 from ddpm_lab.progress import say
 
+Mode = Literal["online", "offline", "disabled"]
 INIT_PATIENCE = 20  # seconds
 
 
@@ -22,7 +23,7 @@ class Tracker:
 
     def __init__(self, track: Track, folder: Path, name: str, group: str, config: dict[str, Any]) -> None:
         self._run: Any = None
-        self.mode = _mode(track)
+        self.mode: Mode = _mode(track)
         if self.mode == "disabled":
             return
         with self._surviving("starting W&B"):
@@ -103,7 +104,7 @@ class Tracker:
             say(f"W&B failed while {what} ({' '.join(str(error).split())[:200]}); the run goes on, its files have everything")
 
 
-def _mode(track: Track) -> str:
+def _mode(track: Track) -> Mode:
     """The mode, decided before `wandb.init`, which would otherwise ask on a terminal and fail elsewhere."""
     if track.name == "none":
         return "disabled"

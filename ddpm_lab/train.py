@@ -175,8 +175,10 @@ class Trainer:
                 elapsed = time.monotonic() - since
                 self.seconds += elapsed
                 if not math.isfinite(mean):
-                    raise Diverged(f"the loss is {mean} after {self.images:,} images, at learning rate"
-                                   f" {train.rate.at(before, self.total):.3g}; lower train.rate.peak")
+                    raise Diverged(
+                        f"the loss is {mean} after {self.images:,} images, at learning rate"
+                        f" {train.rate.at(before, self.total):.3g}; lower train.rate.peak"
+                    )
                 if due["log"]:
                     speed = (self.images - images_since) / max(elapsed, 1e-9)
                     note = f"loss {mean:.4f}"
@@ -236,7 +238,7 @@ def _crossed(before: int, after: int, every: int | None) -> bool:
 def _stop_signals() -> Iterator[list[int]]:
     """A list that receives the first SIGINT or SIGTERM; a second one has its usual effect, at once."""
     received: list[int] = []
-    usual: dict[int, Any] = {}
+    usual: dict[signal.Signals, Any] = {}
 
     def receive(signum: int, frame: Any) -> None:
         received.append(signum)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import inspect
 import json
+import pkgutil
 import typing
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -135,6 +137,12 @@ class Shelf:
             )
         config = pydantic.ConfigDict(extra="forbid", allow_inf_nan=False, protected_namespaces=())
         return pydantic.create_model(name, __config__=config, **fields)  # type: ignore[call-overload, no-any-return]
+
+
+def stock(package: str, folders: Iterable[str]) -> None:
+    """Import every module of a shelf's package, so that a part is on the shelf once its file is in the folder."""
+    for module in pkgutil.iter_modules(folders):
+        importlib.import_module(f"{package}.{module.name}")
 
 
 class OptionError(BadInput):

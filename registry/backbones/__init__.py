@@ -5,8 +5,8 @@ Its call is `(x [B, C, H, W], label [B], y [B] or None) -> [B, channels_out, H, 
 K for "no class", which is also what None means.
 """
 
-from registry.shelf import Shelf
+from registry.shelf import Shelf, stock
 
 BACKBONES = Shelf("backbone", runtime=("image_shape", "classes", "channels_out"))
 
-from registry.backbones import annotated_unet, patch_unet  # noqa: E402, F401
+stock(__name__, __path__)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+import itertools
+from collections.abc import Iterator
+from typing import Literal, cast
 
 import torch
 import torch.nn.functional as F
@@ -120,14 +122,14 @@ class AnnotatedUNet(nn.Module):
             return nn.ModuleList([first, second, LinearAttention(width), resample])
 
         self.down, self.up = nn.ModuleList(), nn.ModuleList()
-        for width_in, width_out in zip(widths, widths[1:], strict=False):
+        for width_in, width_out in itertools.pairwise(widths):
             last = len(self.down) == len(multipliers) - 1
             halve = nn.Identity() if last else nn.Conv2d(width_out, width_out, 4, stride=2, padding=1)
             self.down.append(scale(width_in, width_out, halve))
         self.middle_in = make_block(widths[-1], widths[-1], width_emb)
         self.middle_attention = FullAttention(widths[-1])
         self.middle_out = make_block(widths[-1], widths[-1], width_emb)
-        for width_in, width_out in reversed(list(zip(widths[1:], widths[2:], strict=False))):
+        for width_in, width_out in reversed(list(itertools.pairwise(widths))):
             double = nn.ConvTranspose2d(width_in, width_in, 4, stride=2, padding=1)
             self.up.append(scale(2 * width_out, width_in, double))
         self.head_block = make_block(width * multipliers[0], width, width_emb)
@@ -139,12 +141,16 @@ class AnnotatedUNet(nn.Module):
             emb = emb + self.embed_class(y)
         h = self.stem(x)
         skips = []
-        for first, second, attend, halve in self.down:
+        for first, second, attend, halve in map(_layers, self.down):
             h = attend(second(first(h, emb), emb))
             skips.append(h)
             h = halve(h)  # [B, C, H / 2, W / 2]
         h = self.middle_out(self.middle_attention(self.middle_in(h, emb)), emb)
-        for first, second, attend, double in self.up:
+        for first, second, attend, double in map(_layers, self.up):
             h = torch.cat([h, skips.pop()], dim=1)
             h = double(attend(second(first(h, emb), emb)))  # [B, C, 2 H, 2 W]
         return self.head(self.head_block(h, emb))  # type: ignore[no-any-return]
+
+
+def _layers(scale: nn.Module) -> Iterator[nn.Module]:
+    return iter(cast(nn.ModuleList, scale))

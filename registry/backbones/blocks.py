@@ -15,6 +15,8 @@ from registry.errors import BadInput
 class NoiseEmbedding(nn.Module):
     """Sinusoidal embedding of the noise label (Vaswani et al. 2017, section 3.5), then a two-layer perceptron."""
 
+    frequency: Tensor
+
     def __init__(self, frequencies: int, width: int) -> None:
         super().__init__()
         half = frequencies // 2

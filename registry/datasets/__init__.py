@@ -8,7 +8,7 @@ from functools import cached_property
 
 from torch import Tensor
 
-from registry.shelf import Shelf
+from registry.shelf import Shelf, stock
 
 DATASETS = Shelf("dataset", runtime=())
 
@@ -27,9 +27,9 @@ class Split:
     def hash(self) -> str:
         """SHA-256 of the shape, the pixels and the labels."""
         digest = hashlib.sha256(str(tuple(self.images.shape)).encode())
-        digest.update(self.images.contiguous().numpy())
+        digest.update(self.images.contiguous().numpy().data)
         if self.labels is not None:
-            digest.update(self.labels.contiguous().numpy())
+            digest.update(self.labels.contiguous().numpy().data)
         return digest.hexdigest()
 
 
@@ -63,4 +63,4 @@ class ImageSet:
         return float(((counts * (values - mean) ** 2).sum() / counts.sum()).sqrt())
 
 
-from registry.datasets import fashion_mnist, image_folder, shapes  # noqa: E402, F401
+stock(__name__, __path__)

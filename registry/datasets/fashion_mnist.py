@@ -90,11 +90,13 @@ def _from_anywhere() -> tuple[Arrays, str]:
 def _verified(arrays: Arrays, source: str) -> Arrays:
     known = {digest: name for name, digest in ARRAYS.items()}
     for name, digest in ARRAYS.items():
-        found = hashlib.sha256(arrays[name].contiguous().numpy()).hexdigest()
+        found = hashlib.sha256(arrays[name].contiguous().numpy().data).hexdigest()
         if found in known and found != digest:
             raise BadInput(f"{source}: {name} holds the values of {known[found]}; the files are swapped")
         if found != digest:
-            raise BadInput(f"{source}: {name} is not Fashion-MNIST's (SHA-256 {found[:12]}..., not {digest[:12]}...); fetch it again")
+            raise BadInput(
+                f"{source}: {name} is not Fashion-MNIST's (SHA-256 {found[:12]}..., not {digest[:12]}...); fetch it again"
+            )
     return arrays
 
 

@@ -16,9 +16,7 @@ from registry.options import Count, Fraction
 
 
 @DATASETS.register("image_folder")
-def image_folder(
-    *, folder: str, size: Count = 32, mode: Literal["gray", "rgb"] = "rgb", held_out: Fraction = 0.1
-) -> ImageSet:
+def image_folder(*, folder: str, size: Count = 32, mode: Literal["gray", "rgb"] = "rgb", held_out: Fraction = 0.1) -> ImageSet:
     """A folder of image files, or of one sub-folder per class; resized (antialiased) and centre-cropped to a square.
 
     Every 1 / `held_out`-th image of the sorted list is kept for testing.

@@ -6,7 +6,7 @@ from typing import Protocol
 
 from torch import Tensor
 
-from registry.shelf import Shelf
+from registry.shelf import Shelf, stock
 
 FEATURES = Shelf("features", runtime=())
 
@@ -21,4 +21,4 @@ class Extractor(Protocol):
     def __call__(self, images: Tensor) -> tuple[Tensor, Tensor | None]: ...
 
 
-from registry.features import fashion_cnn, inception_v3  # noqa: E402, F401
+stock(__name__, __path__)

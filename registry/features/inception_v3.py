@@ -72,5 +72,5 @@ def _state_hash(network: torch.nn.Module) -> str:
     digest = hashlib.sha256()
     for name, tensor in sorted(network.state_dict().items()):
         digest.update(name.encode())
-        digest.update(tensor.contiguous().cpu().numpy())
+        digest.update(tensor.contiguous().cpu().numpy().data)
     return digest.hexdigest()

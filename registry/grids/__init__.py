@@ -1,7 +1,7 @@
 """Grids: which levels a sampler visits. A part is called with `(path, count)` and gives levels [count], noisiest first."""
 
-from registry.shelf import Shelf
+from registry.shelf import Shelf, stock
 
 GRIDS = Shelf("grid", runtime=("path", "count"))
 
-from registry.grids import uniform  # noqa: E402, F401
+stock(__name__, __path__)

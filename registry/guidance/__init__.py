@@ -8,10 +8,10 @@ from collections.abc import Callable
 from torch import Tensor
 
 from registry.samplers import Denoised
-from registry.shelf import Shelf
+from registry.shelf import Shelf, stock
 
 ConditionalDenoise = Callable[[Tensor, Tensor, Tensor | None], Denoised]
 
 GUIDANCE = Shelf("guidance", runtime=("denoise",))
 
-from registry.guidance import classifier_free  # noqa: E402, F401
+stock(__name__, __path__)

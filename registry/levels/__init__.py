@@ -9,7 +9,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from registry.shelf import Shelf
+from registry.shelf import Shelf, stock
 
 
 class Levels(Protocol):
@@ -20,4 +20,4 @@ class Levels(Protocol):
 
 LEVELS = Shelf("levels", runtime=("steps",))
 
-from registry.levels import stratified, uniform  # noqa: E402, F401
+stock(__name__, __path__)

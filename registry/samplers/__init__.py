@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from registry.path import NoisePath
-from registry.shelf import Shelf
+from registry.shelf import Shelf, stock
 from registry.variances import Variance
 
 
@@ -68,4 +68,4 @@ class Grid:
 
 SAMPLERS = Shelf("sampler", runtime=("denoise", "grid", "noise"))
 
-from registry.samplers import ancestral, ddim  # noqa: E402, F401
+stock(__name__, __path__)

@@ -8,7 +8,7 @@ from registry.variances import forward_variance
 
 @SAMPLERS.register("ancestral")
 def ancestral(denoise: Denoise, grid: Grid, noise: Noise) -> Tensor:
-    """Draws x_s from the Gaussian posterior q(x_s | x_t, x0) on any path (Ho et al. 2020, algorithm 2; Kingma et al. 2021, appendix A)."""
+    """Draws from the posterior q(x_s | x_t, x0), on any path (Ho et al. 2020, algorithm 2; Kingma et al. 2021, appendix A)."""
     x = grid.start(noise())
     for level, alpha_t, sigma_t, alpha_s, sigma_s in grid:
         x0, _, extra = denoise(x, level)

@@ -9,7 +9,7 @@ from registry.variances import forward_variance
 
 @SAMPLERS.register("ddim")
 def ddim(denoise: Denoise, grid: Grid, noise: Noise, *, eta: Fraction = 0.0) -> Tensor:
-    """Denoising diffusion implicit model: deterministic at eta 0, the ancestral sampler at eta 1 (Song et al. 2021, eq. 12 and 16)."""
+    """DDIM: deterministic at eta 0, the ancestral sampler at eta 1 (Song et al. 2021a, eq. 12 and 16)."""
     x = grid.start(noise())
     for level, alpha_t, sigma_t, alpha_s, sigma_s in grid:
         x0, eps, _ = denoise(x, level)

@@ -1,7 +1,7 @@
 """Schedules: how much noise there is at each of the T knots. A part is called with `(steps)` and gives a `NoisePath`."""
 
-from registry.shelf import Shelf
+from registry.shelf import Shelf, stock
 
 SCHEDULES = Shelf("schedule", runtime=("steps",))
 
-from registry.schedules import cosine, linear  # noqa: E402, F401
+stock(__name__, __path__)

@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor
 
-from registry.shelf import Shelf
+from registry.shelf import Shelf, stock
 
 
 class Target(ABC):
@@ -37,4 +37,4 @@ class Target(ABC):
 
 TARGETS = Shelf("target", runtime=())
 
-from registry.targets import epsilon, v, x0  # noqa: E402, F401
+stock(__name__, __path__)

@@ -6,7 +6,7 @@ from typing import Protocol
 
 from torch import Tensor
 
-from registry.shelf import Shelf
+from registry.shelf import Shelf, stock
 
 
 class Variance(Protocol):
@@ -27,4 +27,4 @@ def forward_variance(alpha_t: Tensor, sigma_t: Tensor, alpha_s: Tensor, sigma_s:
 
 VARIANCES = Shelf("variance", runtime=())
 
-from registry.variances import fixed_large, fixed_small  # noqa: E402, F401
+stock(__name__, __path__)

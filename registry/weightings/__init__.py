@@ -8,7 +8,7 @@ from typing import Literal, Protocol
 
 from torch import Tensor
 
-from registry.shelf import Shelf
+from registry.shelf import Shelf, stock
 
 Space = Literal["x0", "eps", "target"]
 
@@ -23,4 +23,4 @@ class Weighting(Protocol):
 
 WEIGHTINGS = Shelf("weighting", runtime=())
 
-from registry.weightings import constant  # noqa: E402, F401
+stock(__name__, __path__)
