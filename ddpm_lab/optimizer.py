@@ -11,12 +11,13 @@ import torch
 from pydantic import BaseModel, ConfigDict
 from torch import nn
 
+from ddpm_lab.muon import Muon
 from registry.errors import BadInput, did_you_mean
 from registry.options import Fraction, NonNegativeInt, Positive
 from registry.shelf import OptionError
 
-# SparseAdam wants sparse gradients, LBFGS a closure that repeats the step, Muon matrices only.
-UNFIT = {"Optimizer", "SparseAdam", "LBFGS", "Muon"}
+# SparseAdam wants sparse gradients, LBFGS a closure that repeats the step.
+UNFIT = {"Optimizer", "SparseAdam", "LBFGS"}
 RUNTIME = {"self", "params", "lr"}
 
 
@@ -42,7 +43,7 @@ def check_optimizer(name: str, options: Mapping[str, Any]) -> Mapping[str, Any]:
         if key not in allowed:
             raise OptionError(key, f"optimizer '{name}' has no option '{key}'; {did_you_mean(key, allowed)}")
     try:
-        build_optimizer(name, options, [nn.Parameter(torch.zeros(2, 2))], 1e-3)
+        build_optimizer(name, options, [nn.Parameter(torch.zeros(32, 32))], 1e-3)
     except Exception as error:  # torch raises whatever the arithmetic on a wrong type gives
         raise BadInput(f"optimizer '{name}' refuses its options: {' '.join(str(error).split())}") from None
     return dict(options)
@@ -53,8 +54,10 @@ def build_optimizer(
 ) -> torch.optim.Optimizer:
     """The optimizer, fused where torch has a fused form: one pass over the parameters instead of several."""
     kind = known_optimizers()[name]
-    fused: dict[str, Any] = {"fused": True} if "fused" in inspect.signature(kind.__init__).parameters else {}
     fixed: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in options.items()}
+    if kind is torch.optim.Muon:
+        return Muon(parameters, rate, fixed)
+    fused: dict[str, Any] = {"fused": True} if "fused" in inspect.signature(kind.__init__).parameters else {}
     return kind(parameters, **{"lr": rate, **fused, **fixed})
 
 

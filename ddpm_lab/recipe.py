@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import pydantic
 import yaml
 
+from ddpm_lab.choice import Choice
 from ddpm_lab.experiment import PART_KEYS, Experiment
 from ddpm_lab.yaml_loader import describe, parse, read_mapping
 from registry.errors import BadInput, did_you_mean
@@ -99,6 +101,7 @@ def load_recipe(name: str, overrides: Iterable[str] = (), budget: str | None = N
     if whole is not None and budget not in (None, whole):
         raise BadInput(f"{file}: budget: this experiment has the budget '{whole}' built in; it cannot take '{budget}'")
     tree = _Tree()
+    tree.merge(_defaults(Experiment), "default")
     if whole is None and (found := _budget_file(chain, budget)):
         tree.merge(read_mapping(found), str(found))
         tree.values["budget"] = found.stem
@@ -143,7 +146,9 @@ def _parent(name: str, child: Path) -> Path:
 
 
 def _budget_file(chain: list[tuple[Path, dict[str, Any]]], budget: str | None) -> Path | None:
-    folders = dict.fromkeys([*(file.parent / "budgets" for file, _ in chain), HOME / "budgets"])
+    folders = dict.fromkeys(file.parent / "budgets" for file, _ in chain)
+    if budget is not None:
+        folders[HOME / "budgets"] = None
     for folder in folders:
         if (file := folder / f"{budget or DEFAULT_BUDGET}.yaml").is_file():
             return file
@@ -203,7 +208,8 @@ def _validate(tree: _Tree, file: str) -> Experiment:
     try:
         return Experiment.model_validate(tree.values)
     except pydantic.ValidationError as error:
-        first = error.errors()[0]
+        # An unknown key first: a misspelt key is also a missing one, and the spelling is what helps.
+        first = min(error.errors(), key=lambda one: one["type"] != "extra_forbidden")
         key = ".".join(str(piece) for piece in first["loc"])
         cause = first.get("ctx", {}).get("error")
         if isinstance(cause, OptionError):
@@ -222,6 +228,19 @@ def _explain(error: Mapping[str, Any], cause: Exception | None) -> str:
     if error["type"] == "extra_forbidden":
         return f"no such key; {did_you_mean(str(error['loc'][-1]), _keys_at(error['loc'][:-1]))}"
     return f"{error['msg'][0].lower()}{error['msg'][1:]}, got {error['input']!r}"
+
+
+def _defaults(section: type[pydantic.BaseModel]) -> dict[str, Any]:
+    """The schema's own defaults, as the lowest layer, so that an override may set one option of a default part."""
+    found: dict[str, Any] = {}
+    for key, field in section.model_fields.items():
+        if isinstance(field.default, Choice):
+            found[key] = field.default.flat()
+        elif isinstance(field.default, pydantic.BaseModel):
+            found[key] = field.default.model_dump(mode="json")
+        elif inspect.isclass(field.annotation) and issubclass(field.annotation, pydantic.BaseModel):
+            found[key] = _defaults(field.annotation)
+    return {key: value for key, value in found.items() if value}
 
 
 def _keys_at(location: tuple[int | str, ...]) -> Iterable[str]:

@@ -103,7 +103,8 @@ class Shelf:
             # Through JSON, because only there does pydantic's strict mode take a YAML list for a tuple.
             checked = part.schema.model_validate_json(json.dumps(dict(options)), strict=True)
         except pydantic.ValidationError as error:
-            first = error.errors()[0]
+            # An unknown option first: a misspelt one is also a missing one, and the spelling is what helps.
+            first = min(error.errors(), key=lambda one: one["type"] != "extra_forbidden")
             key = ".".join(str(piece) for piece in first["loc"])
             if first["type"] == "extra_forbidden":
                 known = part.schema.model_fields

@@ -1,0 +1,53 @@
+"""What the tests share: a home of their own, and the command line as a user types it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+ROOT = Path(__file__).resolve().parent.parent
+Lab = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A machine without a GPU skips what needs one, and says so."""
+    if not torch.cuda.is_available():
+        for item in items:
+            if item.get_closest_marker("gpu"):
+                item.add_marker(pytest.mark.skip(reason="no GPU on this machine"))
+
+
+@pytest.fixture(autouse=True)
+def _untracked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test talks to W&B unless it says so itself."""
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+
+
+@pytest.fixture
+def lab() -> Lab:
+    """`lab("run", "smoke", cwd=...)`: the command in a process of its own, in the repository unless said otherwise."""
+
+    def call(*words: str | Path, cwd: Path = ROOT, env: dict[str, str] | None = None, timeout: int = 300) -> object:
+        return subprocess.run(
+            [sys.executable, "-m", "ddpm_lab", *map(str, words)],
+            cwd=cwd, env={**os.environ, **(env or {})}, capture_output=True, text=True, timeout=timeout, stdin=subprocess.DEVNULL,
+        )  # fmt: skip
+
+    return call  # type: ignore[return-value]
+
+
+@pytest.fixture(scope="session")
+def smoke_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of the smoke experiment, with classes, made once by the command line."""
+    results = tmp_path_factory.mktemp("smoke") / "results"
+    subprocess.run(
+        [sys.executable, "-m", "ddpm_lab", "run", "smoke", "classes=true", "--results", str(results)],
+        cwd=ROOT, env={**os.environ, "WANDB_MODE": "disabled"}, check=True, timeout=300, capture_output=True,
+    )  # fmt: skip
+    return (results / "latest").resolve()

@@ -1,0 +1,46 @@
+"""Every file in experiments/ runs: all the way through, with little of everything."""
+
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, Lab
+
+from ddpm_lab.recipe import load_recipe
+
+EXPERIMENTS = sorted(file.stem for file in (ROOT / "experiments").glob("*.yaml"))
+BUDGETS = sorted(file.stem for file in (ROOT / "experiments/budgets").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_it_runs_for_two_steps_and_reports(name: str, lab: Lab, tmp_path: Path) -> None:
+    few = ["train.images=8", "train.batch=4", "train.rate.warmup=0", "sampling.steps=2", "evaluate.n=8",
+           "evaluate.every=4", "evaluate.n_during=4", "track=none"]  # fmt: skip
+    done = lab("run", name, *few, "--results", tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "FID" in done.stderr
+    assert (tmp_path / "latest/report.html").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_it_opens_with_its_command_and_what_to_expect(name: str) -> None:
+    lines = (ROOT / f"experiments/{name}.yaml").read_text().splitlines()
+    if name != "base":
+        assert lines[0] == f"# make run EXP={name}"
+    assert lines[1].startswith("# ")
+    assert len(lines[1]) > 40
+
+
+@pytest.mark.parametrize("budget", BUDGETS)
+def test_every_budget_fits_every_experiment(budget: str) -> None:
+    for name in EXPERIMENTS:
+        assert load_recipe(name, budget=budget).experiment.budget == budget
+
+
+def test_the_annotated_recipe_is_as_published() -> None:
+    experiment = load_recipe("annotated").experiment
+    assert experiment.timesteps == 200
+    assert experiment.schedule.options["scale"] is False
+    assert (experiment.loss.name, experiment.target.name) == ("huber", "epsilon")
+    assert (experiment.train.batch, experiment.train.images, experiment.train.rate.peak) == (128, 5 * 60_000, 1e-3)
+    assert (experiment.train.optimizer.name, experiment.train.flip, experiment.train.ema) == ("Adam", True, None)
+    assert (experiment.sampling.sampler.name, experiment.sampling.clip, experiment.sampling.steps) == ("ancestral", False, 200)

@@ -1,0 +1,135 @@
+"""Training: the same seed gives the same weights, an interrupt loses nothing, and the network learns."""
+
+import copy
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from ddpm_lab.build import DataShape, build_data, build_model, build_objective
+from ddpm_lab.checkpoint import load_checkpoint, load_weights, save_checkpoint
+from ddpm_lab.recipe import load_recipe
+from ddpm_lab.train import Hooks, Trainer, draw_batch, training_loss
+from registry.errors import BadInput
+
+
+def _trainer(*overrides: str) -> Trainer:
+    experiment = load_recipe("smoke", ["train.images=320", *overrides]).experiment
+    data = build_data(experiment)
+    model = build_model(experiment, DataShape.of(data), torch.device("cpu"))
+    return Trainer(experiment, model, build_objective(experiment), data.train, "fp32")
+
+
+def _nothing(_: object) -> None:
+    return None
+
+
+def _train(trainer: Trainer, *, stop_at: int | None = None, keep: Path | None = None) -> Trainer:
+    def checkpoint(images: int) -> None:
+        if images == stop_at and keep is not None:
+            save_checkpoint(keep, trainer.state())
+
+    trainer.run(Hooks(_nothing, _nothing, _nothing, checkpoint))
+    return trainer
+
+
+def _weights(trainer: Trainer) -> list[Tensor]:
+    assert trainer.ema is not None
+    return [*trainer.network.state_dict().values(), *trainer.ema.network.state_dict().values()]
+
+
+def _same(a: Trainer, b: Trainer) -> bool:
+    return all(torch.equal(x, y) for x, y in zip(_weights(a), _weights(b), strict=True))
+
+
+def test_the_same_seed_gives_the_same_bits_and_another_seed_does_not() -> None:
+    assert _same(_train(_trainer()), _train(_trainer()))
+    assert not _same(_train(_trainer()), _train(_trainer("seed=1")))
+
+
+@pytest.mark.parametrize("options", [[], ["classes=true", "train.flip=true", "train.optimizer.name=SGD"]])
+def test_a_run_resumed_from_a_checkpoint_ends_in_the_same_bits(tmp_path: Path, options: list[str]) -> None:
+    options = [*options, "train.checkpoint_every=160"]
+    whole = _train(_trainer(*options), stop_at=160, keep=tmp_path / "half.pt")
+    resumed = _trainer(*options)
+    resumed.load_state(load_checkpoint(tmp_path / "half.pt"))
+    assert resumed.images == 160
+    assert _same(whole, _train(resumed))
+
+
+def test_accumulation_gives_the_gradient_of_the_whole_batch() -> None:
+    whole, parts = _trainer(), _trainer("train.accumulate=4")
+    for trainer in (whole, parts):
+        images, train = trainer.data.images[:32], trainer.experiment.train
+        batch = draw_batch(images, None, 0, trainer.objective, train, 0, 0)
+        trainer.optimizer.step = lambda: None  # type: ignore[assignment]
+        trainer.optimizer.zero_grad = lambda set_to_none: None  # type: ignore[assignment]
+        trainer.step(batch)
+    for a, b in zip(whole.network.parameters(), parts.network.parameters(), strict=True):
+        torch.testing.assert_close(a.grad, b.grad, rtol=1e-4, atol=1e-6)
+
+
+def test_a_batch_is_a_function_of_seed_and_step() -> None:
+    trainer = _trainer("classes=true", "train.flip=true")
+    images, labels, train = trainer.data.images[:32], trainer.data.labels[:32], trainer.experiment.train  # type: ignore[index]
+    first, again, later = (draw_batch(images, labels, 3, trainer.objective, train, 0, step) for step in (5, 5, 6))
+    assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))  # type: ignore[arg-type]
+    assert not torch.equal(first.eps, later.eps)
+    assert not torch.equal(first.level, later.level)
+
+
+def test_labels_are_dropped_at_the_rate_asked_for_and_images_flipped_half_the_time() -> None:
+    trainer = _trainer("classes=true", "train.flip=true", "train.label_dropout=0.25")
+    images = torch.zeros(4000, 1, 16, 16, dtype=torch.uint8)
+    images[..., 0] = 255  # a bright left edge shows which way an image faces
+    batch = draw_batch(images, torch.zeros(4000, dtype=torch.long), 3, trainer.objective, trainer.experiment.train, 0, 0)
+    assert float((batch.y == 3).float().mean()) == pytest.approx(0.25, abs=0.03)  # type: ignore[union-attr]
+    assert float((batch.x0[:, 0, 0, 0] < 0).float().mean()) == pytest.approx(0.5, abs=0.03)
+
+
+def test_the_loss_of_a_silent_network_is_the_mean_square_of_the_target() -> None:
+    # patch_unet predicts 0 at first. For v on a variance-preserving path with eps independent of x0,
+    # E[v^2] = alpha^2 E[eps^2] + sigma^2 E[x0^2]; for epsilon it is 1.
+    trainer = _trainer("target=epsilon", "levels=uniform")
+    images = trainer.data.images.repeat(8, 1, 1, 1)
+    batch = draw_batch(images, None, 0, trainer.objective, trainer.experiment.train, 0, 0)
+    assert float(training_loss(trainer.model, trainer.objective, trainer.network, batch)) == pytest.approx(1.0, abs=0.01)
+
+
+def test_training_lowers_the_loss_on_the_same_batch() -> None:
+    trainer = _trainer("train.images=1600")
+    batch = draw_batch(trainer.data.images, None, 0, trainer.objective, trainer.experiment.train, 0, 0)
+    before = float(training_loss(trainer.model, trainer.objective, trainer.network, batch))
+    _train(trainer)
+    assert float(training_loss(trainer.model, trainer.objective, trainer.network, batch)) < 0.8 * before
+
+
+def test_the_average_that_is_sampled_is_the_average_that_was_stepped() -> None:
+    trainer = _train(_trainer())
+    ema, raw = trainer.sampling_network("ema"), trainer.sampling_network("raw")
+    assert not ema.training
+    assert not raw.training
+    assert any(not torch.equal(a, b) for a, b in zip(ema.parameters(), raw.parameters(), strict=True))
+    fresh = _trainer().network
+    assert any(not torch.equal(a, b) for a, b in zip(ema.parameters(), fresh.parameters(), strict=True))
+
+
+def test_a_checkpoint_with_a_pickle_is_refused_and_nothing_runs(tmp_path: Path) -> None:
+    class Trap:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return (Path.touch, (tmp_path / "sprung",))  # type: ignore[return-value]
+
+    torch.save({"network": Trap()}, tmp_path / "trap.pt")
+    with pytest.raises(BadInput, match="not a readable checkpoint"):
+        load_checkpoint(tmp_path / "trap.pt")
+    assert not (tmp_path / "sprung").exists()
+
+
+def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
+    network = copy.deepcopy(_trainer().network)
+    with pytest.raises(BadInput, match="no such weights"):
+        load_weights(tmp_path / "ema.safetensors", network)
+    (tmp_path / "ema.safetensors").write_bytes(b"\0" * 100)
+    with pytest.raises(BadInput, match="do not fit"):
+        load_weights(tmp_path / "ema.safetensors", network)
