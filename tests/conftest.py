@@ -36,7 +36,8 @@ def lab() -> Lab:
     def call(*words: str | Path, cwd: Path = ROOT, env: dict[str, str] | None = None, timeout: int = 300) -> object:
         return subprocess.run(
             [sys.executable, "-m", "ddpm_lab", *map(str, words)],
-            cwd=cwd, env={**os.environ, **(env or {})}, capture_output=True, text=True, timeout=timeout, stdin=subprocess.DEVNULL,
+            cwd=cwd, env={**os.environ, **(env or {})}, capture_output=True, text=True,
+            timeout=timeout, stdin=subprocess.DEVNULL,
         )  # fmt: skip
 
     return call  # type: ignore[return-value]

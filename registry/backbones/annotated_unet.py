@@ -129,7 +129,7 @@ class AnnotatedUNet(nn.Module):
         self.middle_in = make_block(widths[-1], widths[-1], width_emb)
         self.middle_attention = FullAttention(widths[-1])
         self.middle_out = make_block(widths[-1], widths[-1], width_emb)
-        for width_in, width_out in reversed(list(itertools.pairwise(widths))):
+        for width_in, width_out in reversed(list(itertools.pairwise(widths[1:]))):
             double = nn.ConvTranspose2d(width_in, width_in, 4, stride=2, padding=1)
             self.up.append(scale(2 * width_out, width_in, double))
         self.head_block = make_block(width * multipliers[0], width, width_emb)
