@@ -45,7 +45,7 @@ class Tracker:
         """Where the run can be looked at."""
         if self._run is None:
             return "not tracked"
-        return str(self._run.url) if self.mode == "online" else f"offline in {self._run.dir}; `wandb sync` uploads it"
+        return str(self._run.url) if self.mode == "online" else f"offline; `wandb sync {Path(self._run.dir).parent}` uploads it"
 
     def log(self, row: dict[str, Any]) -> None:
         """Numbers, `images` among them."""
@@ -88,6 +88,9 @@ class Tracker:
 
     def _start(self, track: Track, folder: Path, name: str, group: str, config: dict[str, Any]) -> Any:
         import wandb  # 0.6 s, which an untracked run does not spend
+
+        if not os.environ.get("WANDB_MODE"):
+            os.environ.pop("WANDB_MODE", None)  # set but empty, it is refused by the client
 
         settings = wandb.Settings(silent=True, console="off", init_timeout=INIT_PATIENCE, x_disable_stats=False)
         return wandb.init(
