@@ -88,7 +88,7 @@ def _evaluate_run(arguments: argparse.Namespace) -> tuple[list[dict[str, Any]], 
     choices = _extractors(arguments, experiment.evaluate.features)
     ready, missing = evaluators(choices, data, run.device)
     batches = drawing.images(n, sampling.seed, sampling.batch, drawing.labels(n))
-    results, _ = evaluate_images(ready, batches, n, run.generation(sampling, sampling.seed), "evaluating")
+    results = evaluate_images(ready, batches, n, run.generation(sampling, sampling.seed))
     return [*results, *missing], run.folder.path / f"evaluation-n{n}.json"
 
 
@@ -106,7 +106,7 @@ def _evaluate_npz(path: Path, arguments: argparse.Namespace) -> tuple[list[dict[
     data: ImageSet = SHELVES["datasets"].configure(name, {})()
     ready, missing = evaluators(_extractors(arguments, (Choice("fashion_cnn", {}),)), data, pick_device(arguments.device))
     batches: Iterator[Tensor] = iter(images[:n].split(BATCH))
-    results, _ = evaluate_images(ready, batches, n, {"source": path.name}, "evaluating")
+    results = evaluate_images(ready, batches, n, {"source": path.name})
     return [*results, *missing], path.with_suffix(".evaluation.json")
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import time
 import warnings
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
@@ -85,14 +84,9 @@ class Evaluator:
             f"{self.data.name}/train, {len(self.data.train)} images", self.data.train.hash, n,
         )  # fmt: skip
 
-    def features(self, batches: Iterable[Tensor], total: int, what: str | None = None) -> Tensor:
-        """Features [N, D], float64, of uint8 images that come in batches."""
-        found = []
-        with Progress(what or "features", total) as bar:
-            for images in batches:
-                found.append(self.extractor(images.to(self.device))[0].double().cpu())
-                bar.advance(len(images))
-        return torch.cat(found)
+    def features(self, images: Tensor) -> Tensor:
+        """Features [B, D], float64, of a batch of uint8 images."""
+        return self.extractor(images.to(self.device))[0].double().cpu()
 
     def values(self, features: Tensor) -> dict[str, float]:
         """FID and KID of features [N, D] against the reference."""
@@ -103,8 +97,8 @@ class Evaluator:
         n = min(n, len(self.data.test))
         if n not in self._floors:
             chosen = torch.randperm(len(self.data.test), generator=generator(0, "floor"))[:n]
-            images = self.data.test.images[chosen]
-            self._floors[n] = self.values(self.features(images.split(BATCH), n, "floor"))
+            batches = self.data.test.images[chosen].split(BATCH)
+            self._floors[n] = self.values(measure([self], batches, n, "floor", passing=True)[0])
         return self._floors[n], n
 
     def results(self, features: Tensor, generation: dict[str, Any]) -> list[Result]:
@@ -152,7 +146,7 @@ class Evaluator:
         some = []
         with Progress("reference", len(split)) as bar:
             for start in range(0, len(split), BATCH):
-                features = self.extractor(split.images[start : start + BATCH].to(self.device))[0].double().cpu()
+                features = self.features(split.images[start : start + BATCH])
                 total += features.sum(dim=0)
                 outer += features.T @ features
                 some.append(features[(-start) % stride :: stride].float())
@@ -216,21 +210,23 @@ def evaluators(choices: Iterable[Choice], data: ImageSet, device: torch.device) 
     return ready, missing
 
 
-def evaluate_images(
-    ready: list[Evaluator], batches: Iterable[Tensor], total: int, generation: dict[str, Any], what: str
-) -> tuple[list[Result], float]:
-    """All metrics of the images, each image drawn once and none kept; and the seconds that it took."""
-    start = time.monotonic()
+def measure(ready: list[Evaluator], batches: Iterable[Tensor], total: int, what: str, *, passing: bool = False) -> list[Tensor]:
+    """The features [N, D] of the images for each evaluator; each image is drawn once and none is kept."""
     found: list[list[Tensor]] = [[] for _ in ready]
-    with Progress(what, total) as bar:
+    with Progress(what, total, passing=passing) as bar:
         for images in batches:
             for features, evaluator in zip(found, ready, strict=True):
-                features.append(evaluator.extractor(images.to(evaluator.device))[0].double().cpu())
+                features.append(evaluator.features(images))
             bar.advance(len(images))
-    results = []
-    for features, evaluator in zip(found, ready, strict=True):
-        results += evaluator.results(torch.cat(features), generation)
-    return results, time.monotonic() - start
+    return [torch.cat(features) for features in found]
+
+
+def evaluate_images(ready: list[Evaluator], batches: Iterable[Tensor], total: int, generation: dict[str, Any]) -> list[Result]:
+    """All metrics of the images, from all evaluators."""
+    if not ready:
+        return []
+    measured = zip(measure(ready, batches, total, "evaluating"), ready, strict=True)
+    return [result for features, evaluator in measured for result in evaluator.results(features, generation)]
 
 
 def describe_result(result: Result) -> str:

@@ -14,15 +14,16 @@ LINE_EVERY = 5.0  # seconds
 class Progress:
     """Counts images: `12,800/60,000 images, 412 images/s, 1:54 left, loss 0.0712`."""
 
-    def __init__(self, what: str, total: int, done: int = 0, unit: str = "images", extra: str = "") -> None:
-        self.what, self.total, self.done, self.unit, self.extra = what, total, done, unit, extra
+    def __init__(self, what: str, total: int, done: int = 0, *, passing: bool = False) -> None:
+        """`passing`: nothing is left of it on the screen once it has come to its end."""
+        self.what, self.total, self.done, self.passing = what, total, done, passing
         self._first, self._start, self._spoken = done, time.monotonic(), time.monotonic()
         self._bar: tqdm | None = None  # type: ignore[type-arg]
         if sys.stderr.isatty():
-            width = f"{what:<10} {{percentage:3.0f}}%|{{bar}}| {{n:,.0f}}/{{total:,.0f}} {unit}"
+            width = f"{what:<10} {{percentage:3.0f}}%|{{bar}}| {{n:,.0f}}/{{total:,.0f}} images"
             self._bar = tqdm(
-                total=total, initial=done, leave=True, dynamic_ncols=True, file=sys.stderr,
-                bar_format=width + " [{elapsed}<{remaining}, {rate_noinv_fmt}{postfix}]", unit=f" {unit}",
+                total=total, initial=done, leave=not passing, dynamic_ncols=True, file=sys.stderr,
+                bar_format=width + " [{elapsed}<{remaining}, {rate_noinv_fmt}{postfix}]", unit=" images",
             )  # fmt: skip
 
     def __enter__(self) -> Progress:
@@ -31,13 +32,12 @@ class Progress:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if self._bar is not None:
             self._bar.close()
-        elif kind is None:
-            self._line(f"{self._rate():,.0f} {self.unit}/s")
+        elif kind is None and not self.passing:
+            self._line(f"{self._rate():,.0f} images/s")
 
     def advance(self, count: int, note: str = "") -> None:
         """`count` more are done; `note` is shown behind, such as the loss."""
         self.done += count
-        note = note or self.extra
         if self._bar is not None:
             if note:
                 self._bar.set_postfix_str(note, refresh=False)
@@ -45,17 +45,19 @@ class Progress:
         elif time.monotonic() - self._spoken >= LINE_EVERY and self.done < self.total:
             self._spoken = time.monotonic()
             left = (self.total - self.done) / max(self._rate(), 1e-9)
-            self._line(f"{self._rate():,.0f} {self.unit}/s, {_clock(left)} left{', ' if note else ''}{note}")
+            self._line(f"{self._rate():,.0f} images/s, {_clock(left)} left{', ' if note else ''}{note}")
 
     def pause(self, seconds: float) -> None:
         """Leave out a time that was spent on something else."""
         self._start += seconds
+        if self._bar is not None:
+            self._bar.start_t += seconds
 
     def _rate(self) -> float:
         return (self.done - self._first) / max(time.monotonic() - self._start, 1e-9)
 
     def _line(self, text: str) -> None:
-        print(f"{self.what:<10} {self.done:,}/{self.total:,} {self.unit}, {text}", file=sys.stderr, flush=True)
+        print(f"{self.what:<10} {self.done:,}/{self.total:,} images, {text}", file=sys.stderr, flush=True)
 
 
 def say(text: str) -> None:

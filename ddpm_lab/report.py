@@ -32,8 +32,8 @@ def write_report(folder: RunFolder) -> None:
         result=result,
         environment=json.loads(folder.environment.read_text(encoding="utf-8")),
         resolved=folder.experiment.read_text(encoding="utf-8"),
-        loss=_plot([("loss", _series(rows, "loss"))], "loss", logarithmic=True),
-        distance=_plot(_distances(rows, result), "FID", logarithmic=True),
+        loss=_plot([("loss", _series(rows, "loss"))], "loss"),
+        distance=_plot(_distances(rows, result), "FID"),
         samples=[(f"{int(file.stem):,}", _embedded(file)) for file in _spread(samples, 6)],
         final=_embedded(samples[-1]) if samples else "",
         denoising=_embedded(folder.path / "denoising.png"),
@@ -60,7 +60,7 @@ def _distances(rows: Rows, result: dict[str, Any]) -> list[tuple[str, list[tuple
     return [(f"{name}{n}", series) for name in names if (series := _series(rows, f"FID/{name}"))]
 
 
-def _plot(curves: list[tuple[str, list[tuple[float, float]]]], name: str, logarithmic: bool) -> str:
+def _plot(curves: list[tuple[str, list[tuple[float, float]]]], name: str) -> str:
     """An SVG of curves over the images seen, in colours that both a light and a dark page bear; nothing without points."""
     if not any(points for _, points in curves):
         return ""
@@ -71,7 +71,8 @@ def _plot(curves: list[tuple[str, list[tuple[float, float]]]], name: str, logari
     axes = figure.add_subplot()
     for label, points in curves:
         axes.plot(*zip(*points, strict=True), label=label, marker="o" if len(points) < 30 else "", markersize=3)
-    if logarithmic and all(value > 0 for _, points in curves for _, value in points):
+    values = [value for _, points in curves for _, value in points]
+    if min(values) > 0 and max(values) > 10 * min(values):
         axes.set_yscale("log")
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.yaxis.set_minor_formatter(FuncFormatter(lambda value, _: f"{value:g}" if f"{value:e}"[0] in "25" else ""))

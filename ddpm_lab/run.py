@@ -5,21 +5,23 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from ddpm_lab.build import DataShape, build_data, build_model, build_objective, build_procedure
 from ddpm_lab.checkpoint import load_checkpoint, save_checkpoint, save_weights
 from ddpm_lab.device import pick_device, pick_precision
 from ddpm_lab.environment import describe_environment
-from ddpm_lab.evaluate import describe_result, evaluate_images, evaluators
+from ddpm_lab.evaluate import describe_result, evaluate_images, evaluators, measure
 from ddpm_lab.files import write_text
 from ddpm_lab.loaded import describe_generation
 from ddpm_lab.pictures import save_grid
 from ddpm_lab.progress import say
-from ddpm_lab.recipe import Recipe, dump
+from ddpm_lab.recipe import Recipe, dump, load_recipe
 from ddpm_lab.report import write_report
 from ddpm_lab.run_folder import RunFolder, newest_unfinished
 from ddpm_lab.sample import Drawing
@@ -72,7 +74,6 @@ class Execution:
         )  # fmt: skip
         say(f"run: {self.folder.path} (W&B: {self.tracker.where})")
         self.evaluators, self.missing = evaluators(experiment.evaluate.features, data, torch_device)
-        self.started = time.monotonic()
         self.costs = {"sampling_seconds": 0.0, "evaluation_seconds": 0.0}
 
     def execute(self) -> RunFolder:
@@ -131,8 +132,16 @@ class Execution:
 
     def evaluate(self, images: int) -> None:
         """FID on the way, at small N."""
-        for result in self._results(self.experiment.evaluate.n_during, "evaluating"):
-            self.log({"images": images, f"{result['metric']}/{result['extractor']}": result["value"], "n": result["n"]})
+        start, n = time.monotonic(), self.experiment.evaluate.n_during
+        row: dict[str, Any] = {"images": images, "n": n}
+        for evaluator, features in zip(self.evaluators, self._features(n), strict=True):
+            values = evaluator.values(features)
+            row |= {f"{metric}/{evaluator.name}": value for metric, value in values.items()}
+            how = f"{evaluator.name}, N = {n:,}, {self.experiment.weights} weights"
+            say(f"after {images:,} images: FID {values['FID']:.3f} ({how})")
+        self.costs["evaluation_seconds"] += time.monotonic() - start
+        if self.evaluators:
+            self.log(row)
 
     def finish(self) -> None:
         """The last evaluation, the pictures, result.json and report.html."""
@@ -140,7 +149,7 @@ class Execution:
         drawing, sampling = self.drawing(), self.experiment.sampling
         frames = drawing.trajectory(ROW, sampling.seed, drawing.labels(ROW), FRAMES)
         save_grid(self.folder.path / "denoising.png", frames.flatten(0, 1), columns=ROW)
-        results = [*self._results(self.experiment.evaluate.n, "evaluating"), *self.missing]
+        results = self._results()
         result = {
             "run": self.folder.id, "images": self.trainer.images, "budget": self.experiment.budget,
             "parameters": sum(parameter.numel() for parameter in self.trainer.network.parameters()),
@@ -157,21 +166,22 @@ class Execution:
         self.tracker.weights(self.folder.weights(self.experiment.weights), {"images": self.trainer.images})
         say(f"report: {self.folder.report}")
 
-    def _results(self, n: int, what: str) -> list[dict[str, Any]]:
-        if not self.evaluators:
-            return []
-        sampling = self.experiment.sampling
-        drawing = self.drawing()
-        batches = drawing.images(n, sampling.seed, sampling.batch, drawing.labels(n))
+    def _batches(self, n: int) -> Iterator[Tensor]:
+        sampling, drawing = self.experiment.sampling, self.drawing()
+        return drawing.images(n, sampling.seed, sampling.batch, drawing.labels(n))
+
+    def _features(self, n: int) -> list[Tensor]:
+        return measure(self.evaluators, self._batches(n), n, "evaluating", passing=True) if self.evaluators else []
+
+    def _results(self) -> list[dict[str, Any]]:
+        start, n, sampling = time.monotonic(), self.experiment.evaluate.n, self.experiment.sampling
         generation = describe_generation(sampling, self.experiment.weights, sampling.seed, self.precision)
-        results, seconds = evaluate_images(self.evaluators, batches, n, generation, what)
-        self.costs["evaluation_seconds"] += seconds
-        return results
+        results = evaluate_images(self.evaluators, self._batches(n), n, generation)
+        self.costs["evaluation_seconds"] += time.monotonic() - start
+        return [*results, *self.missing]
 
 
 def _require_same(folder: RunFolder, recipe: Recipe) -> None:
-    from ddpm_lab.recipe import load_recipe
-
     old = load_recipe(str(folder.experiment)).experiment.model_dump(mode="json", exclude={"plugins"})
     new = recipe.experiment.model_dump(mode="json", exclude={"plugins"})
     if difference := _first_difference(old, new):
