@@ -103,6 +103,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         return _dispatch(arguments)
     except KeyboardInterrupt:
+        print("ddpm-lab: interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:
         return FAILURE

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,7 +32,7 @@ DRAWING_OPTIONS = ("sampler", "steps", "seed", "guidance", "weights")
 def sample(arguments: argparse.Namespace) -> None:
     """Draw images from a run: a PNG grid, and an .npz where one is asked for."""
     run = Run(arguments.run, arguments.device)
-    sampling = changed(run.experiment.sampling, arguments)
+    sampling = changed(run, arguments)
     outputs = [path for path in (arguments.out, arguments.png) if path is not None]
     for path in outputs:
         _require_writable(path)
@@ -57,12 +58,13 @@ def evaluate(arguments: argparse.Namespace) -> None:
     say(f"results: {file}")
 
 
-def changed(sampling: Sampling, arguments: argparse.Namespace) -> Sampling:
-    """The experiment's way of drawing, with what the command line says instead.
+def changed(run: Run, arguments: argparse.Namespace) -> Sampling:
+    """The run's way of drawing, with what the command line says instead.
 
     Raises:
         BadInput: there is no such sampler, or a number is out of bounds.
     """
+    sampling = run.experiment.sampling
     new: dict[str, Any] = {key: getattr(arguments, key) for key in ("steps", "weights") if getattr(arguments, key) is not None}
     if arguments.seed is not None:
         if arguments.seed < 0:
@@ -71,6 +73,8 @@ def changed(sampling: Sampling, arguments: argparse.Namespace) -> Sampling:
     if arguments.sampler is not None and arguments.sampler != sampling.sampler.name:
         new["sampler"] = Choice(arguments.sampler, SHELVES["samplers"].check(arguments.sampler, {}))
     if arguments.guidance is not None:
+        if not run.experiment.classes:
+            raise BadInput("--guidance: this run has no classes; train one with `classes=true`")
         new["guidance"] = Choice("classifier_free", SHELVES["guidance"].check("classifier_free", {"scale": arguments.guidance}))
     return sampling.model_copy(update=new)
 
@@ -79,7 +83,7 @@ def _evaluate_run(arguments: argparse.Namespace) -> tuple[list[dict[str, Any]], 
     if arguments.dataset is not None:
         raise BadInput("--dataset: a run is measured against the data that it was trained on; the option is for an .npz")
     run = Run(arguments.run, arguments.device)
-    experiment, sampling = run.experiment, changed(run.experiment.sampling, arguments)
+    experiment, sampling = run.experiment, changed(run, arguments)
     n = arguments.n or experiment.evaluate.n
     drawing = run.drawing(sampling)
     data = build_data(experiment)
@@ -89,7 +93,9 @@ def _evaluate_run(arguments: argparse.Namespace) -> tuple[list[dict[str, Any]], 
     ready, missing = evaluators(choices, data, run.device)
     batches = drawing.images(n, sampling.seed, sampling.batch, drawing.labels(n))
     results = evaluate_images(ready, batches, n, run.generation(sampling, sampling.seed))
-    return [*results, *missing], run.folder.path / f"evaluation-n{n}.json"
+    # One file for each way of drawing, so that a second evaluation does not bury the first.
+    made = hashlib.sha256(json.dumps(run.generation(sampling, sampling.seed)).encode()).hexdigest()[:8]
+    return [*results, *missing], run.folder.path / f"evaluation-n{n}-{made}.json"
 
 
 def _evaluate_npz(path: Path, arguments: argparse.Namespace) -> tuple[list[dict[str, Any]], Path]:

@@ -105,6 +105,8 @@ class Experiment(_Section):
             raise ValueError(f"sampling.steps: {self.sampling.steps} steps do not fit into timesteps = {self.timesteps}")
         if self.sampling.weights == "ema" and self.train.ema is None:
             raise ValueError("sampling.weights: 'ema' is asked for, but train.ema is null")
+        if not self.classes and self.sampling.guidance.options.get("scale", 1.0) != 1:
+            raise ValueError("sampling.guidance: guidance needs a network that knows classes; set classes: true, or scale: 1")
         return self
 
     @property

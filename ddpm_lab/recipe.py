@@ -109,7 +109,8 @@ def load_recipe(name: str, overrides: Iterable[str] = (), budget: str | None = N
         tree.merge(layer, str(origin))
     tree.merge(_override_layer(overrides), COMMAND_LINE)
     plugins = _load_plugins(tree, file)
-    experiment_name = file.parent.parent.name if file.name == "resolved.yaml" else file.stem
+    # A run's folder, perhaps by way of `results/latest`, is named after its experiment.
+    experiment_name = file.resolve().parent.parent.name if file.name == "resolved.yaml" else file.stem
     return Recipe(experiment_name, _validate(tree, str(file)), plugins)
 
 

@@ -59,12 +59,16 @@ class NoisePath:
 
     def log_snr_slope(self, level: Tensor) -> Tensor:
         """d log_snr / d level, float64, negative; at a knot, that of the interval above it."""
+        if self.steps == 1:
+            return torch.zeros(level.shape, dtype=torch.float64, device=level.device)
         angle, rate = self._angle(level), self.angle.diff()
         below = self._knot_below(level)
         return -4 * rate[below] / torch.sin(2 * angle)
 
     def level(self, log_snr: Tensor) -> Tensor:
         """The level at which the path has that log SNR: the inverse of `log_snr`, clamped to [0, T - 1]."""
+        if self.steps == 1:
+            return torch.zeros_like(log_snr, dtype=torch.float64)
         angle = torch.atan(torch.exp(-0.5 * log_snr.to(torch.float64))).clamp(self.angle[0], self.angle[-1])
         above = torch.searchsorted(self.angle, angle.contiguous()).clamp(1, self.steps - 1)
         low, high = self.angle[above - 1], self.angle[above]

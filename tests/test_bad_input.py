@@ -84,7 +84,7 @@ CASES: dict[str, tuple[Prepare, Words]] = {
     "NaN": (_run("train.rate.peak=.nan"), ["train.rate.peak", "finite number, got nan"]),
     "batch larger than the data": (_run("train.batch=2000"), ["train.batch", "2000", "256"]),
     "an image that cannot be halved": (_run("dataset.size=18"), ["backbone", "18 x 18", "multiples of 4", "16 or 20"]),
-    "classes without labels": (_run("sampling.guidance=3"), ["sampling.guidance"]),
+    "guidance without classes": (_run("sampling.guidance.scale=3"), ["sampling.guidance", "classes: true"]),
     "no such run": (lambda folder: ["sample", str(folder / "nowhere")], ["no run at", "nowhere"]),
     "a run without weights": (_no_weights, ["ema.safetensors", "no such weights"]),
     "results cannot be written": (_not_a_folder, ["--results", "cannot be written"]),

@@ -12,7 +12,7 @@ from einops import einsum, rearrange
 from torch import Tensor, nn
 
 from registry.backbones import BACKBONES
-from registry.backbones.blocks import ClassEmbedding, NoiseEmbedding, require_halvings
+from registry.backbones.blocks import ClassEmbedding, NoiseEmbedding, require_halvings, require_multiple
 from registry.options import Count
 
 HEADS, HEAD_WIDTH = 4, 32
@@ -109,6 +109,7 @@ class AnnotatedUNet(nn.Module):
     ) -> None:
         super().__init__()
         require_halvings("annotated_unet", image_shape, 2 ** (len(multipliers) - 1))
+        require_multiple("annotated_unet", "width", width, GROUPS)
         make_block = ResNetBlock if block == "resnet" else ConvNeXtBlock
         width_emb = 4 * width
         stem = width // 3 * 2

@@ -57,6 +57,12 @@ class SelfAttention(nn.Module):
         return x + self.to_out(rearrange(out, "b h (x y) d -> b (h d) x y", x=height))  # type: ignore[no-any-return]
 
 
+def require_multiple(name: str, option: str, value: int, factor: int) -> None:
+    """BadInput unless `value` is a multiple of `factor`."""
+    if value % factor:
+        raise BadInput(f"{name}: {option} = {value} is not a multiple of {factor}")
+
+
 def zero_init(layer: nn.Conv2d) -> nn.Conv2d:
     """The layer with all its parameters zero, so that a residual branch starts as the identity."""
     for parameter in layer.parameters():

@@ -7,8 +7,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from registry.backbones import BACKBONES
-from registry.backbones.blocks import ClassEmbedding, NoiseEmbedding, SelfAttention, require_halvings, zero_init
+from registry.backbones.blocks import (
+    ClassEmbedding,
+    NoiseEmbedding,
+    SelfAttention,
+    require_halvings,
+    require_multiple,
+    zero_init,
+)
 from registry.options import Count
+
+GROUPS = 8
 
 
 class Block(nn.Module):
@@ -16,10 +25,10 @@ class Block(nn.Module):
 
     def __init__(self, width_in: int, width: int, width_emb: int) -> None:
         super().__init__()
-        self.norm1 = nn.GroupNorm(8, width_in)
+        self.norm1 = nn.GroupNorm(GROUPS, width_in)
         self.conv1 = nn.Conv2d(width_in, width, 3, padding=1)
         self.to_scale_shift = nn.Linear(width_emb, 2 * width)
-        self.norm2 = nn.GroupNorm(8, width)
+        self.norm2 = nn.GroupNorm(GROUPS, width)
         self.conv2 = zero_init(nn.Conv2d(width, width, 3, padding=1))
         self.skip = nn.Conv2d(width_in, width, 1) if width_in != width else nn.Identity()
 
@@ -50,6 +59,8 @@ class PatchUNet(nn.Module):
     ) -> None:
         super().__init__()
         require_halvings("patch_unet", image_shape, 4)
+        require_multiple("patch_unet", "width", width, GROUPS)
+        require_multiple("patch_unet", "twice the width, divided among heads,", 2 * width, heads)
         width_emb = 4 * width
         self.embed_noise = NoiseEmbedding(width, width_emb)
         self.embed_class = ClassEmbedding(classes, width_emb) if classes else None
@@ -61,7 +72,7 @@ class PatchUNet(nn.Module):
         self.low_up = nn.ModuleList(Block(4 * width, 2 * width, width_emb) for _ in range(blocks))
         self.grow = nn.Conv2d(2 * width, width, 3, padding=1)
         self.up = nn.ModuleList(Block(2 * width, width, width_emb) for _ in range(blocks))
-        self.norm = nn.GroupNorm(8, width)
+        self.norm = nn.GroupNorm(GROUPS, width)
         self.head = zero_init(nn.Conv2d(width, 4 * channels_out, 3, padding=1))
 
     def forward(self, x: Tensor, label: Tensor, y: Tensor | None = None) -> Tensor:

@@ -49,6 +49,8 @@ def fashion_mnist(*, folder: str | None = None) -> ImageSet:
     Sources in order: the verified cache, the hub, the Debian package; or only `folder`, with the four IDX files.
     """
     if folder is not None:
+        if not Path(folder).expanduser().is_dir():
+            raise BadInput(f"dataset.folder: no such folder '{folder}'")
         arrays, source = _verified(_from_idx(Path(folder).expanduser()), folder), folder
     else:
         arrays, source = _from_anywhere()
