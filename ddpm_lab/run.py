@@ -160,9 +160,8 @@ class Execution:
         for line in results:
             say(describe_result(line))
             if line["value"] is not None:
-                self.tracker.summary(
-                    {f"{line['metric']}/{line['extractor']}": line["value"], "fingerprint": line["fingerprint"]}
-                )
+                name = f"{line['metric']}/{line['extractor']}"
+                self.tracker.summary({name: line["value"], f"{name}/fingerprint": line["fingerprint"]})
         self.tracker.weights(self.folder.weights(self.experiment.weights), {"images": self.trainer.images})
         say(f"report: {self.folder.report}")
 
