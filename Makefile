@@ -4,6 +4,8 @@ VENV  := .venv
 PY    := $(VENV)/bin/python
 LAB   := $(VENV)/bin/ddpm-lab
 BUDGET ?= cpu
+# Two processes of one thread each: the tests are many small ones.
+PYTEST = OMP_NUM_THREADS=1 $(PY) -m pytest -n 2
 
 flag = $(if $($(1)),$(2) $(3)$($(1))$(3))
 DRAWING = $(call flag,SAMPLER,--sampler) $(call flag,STEPS,--steps) $(call flag,SEED,--seed) \
@@ -44,10 +46,10 @@ evaluate: setup ## RUN=results/latest|x.npz [N=10000 FEATURES=... and as for sam
 	@$(LAB) evaluate $(RUN) $(call flag,N,-n) $(call flag,FEATURES,--features) $(DRAWING)
 
 test: setup ## what must pass before each commit; no hub, no GPU
-	@$(PY) -m pytest -m 'not slow and not gpu and not hub' $(ARGS)
+	@$(PYTEST) -m 'not slow and not gpu and not hub' $(ARGS)
 
-test-all: setup ## everything, the slow tests too; what the machine lacks is skipped
-	@$(PY) -m pytest $(ARGS)
+test-all: setup ## the slow tests too; what needs a GPU is skipped where there is none (the hub: `pytest -m hub`)
+	@$(PYTEST) -m 'not hub' $(ARGS)
 
 lint: setup ## ruff and mypy
 	@$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check . && $(VENV)/bin/mypy
