@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import statistics
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -21,7 +22,7 @@ from ddpm_lab.train import Trainer, draw_batch
 
 # With a zero-terminal SNR of 0.0047 Stable Diffusion cannot draw dark or bright images (Lin et al. 2024, section 3.1).
 NEARLY_NOISE = 1e-3
-TRIAL_STEPS = 3
+TRIAL_STEPS, TRIAL_SECONDS = 3, 5.0
 
 
 def lines(recipe: Recipe, device: str | None) -> Iterator[str]:
@@ -87,7 +88,7 @@ def _expected_time(experiment: Experiment, trainer: Trainer, drawing: Drawing) -
     per_step = _seconds(lambda: trainer.step(batch)[0])
     training = per_step * trainer.total / train.batch
     yield f"training    {trainer.total:,} images, about {clock(training)} ({train.batch / per_step:,.0f} images/s here and now)"
-    count = min(experiment.sampling.batch, experiment.evaluate.n)
+    count = min(64, experiment.evaluate.n)
     level = torch.zeros(count, dtype=torch.float64, device=trainer.device)
     noisy = torch.zeros(count, *drawing.shape, device=trainer.device)
     with torch.inference_mode(), autocast(drawing.precision, trainer.device):
@@ -100,10 +101,11 @@ def _expected_time(experiment: Experiment, trainer: Trainer, drawing: Drawing) -
 
 
 def _seconds(call: Any) -> float:
-    times = []
-    for _ in range(TRIAL_STEPS + 1):
+    times: list[float] = []
+    # The first one warms up; a slow network is judged by fewer.
+    while len(times) < 2 or (len(times) <= TRIAL_STEPS and sum(times) < TRIAL_SECONDS):
         start = time.monotonic()
         result: Tensor = call()
         float(result.sum())  # waits for the device
         times.append(time.monotonic() - start)
-    return sorted(times[1:])[TRIAL_STEPS // 2]  # the first one warms up
+    return statistics.median(times[1:])

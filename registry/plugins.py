@@ -79,6 +79,7 @@ def load_file(file: Path) -> None:
         raise BadInput(f"plugin '{file}' is not a Python file")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
+    writes, sys.dont_write_bytecode = sys.dont_write_bytecode, True  # nothing is left beside the user's file
     try:
         spec.loader.exec_module(module)
     except Exception as error:  # a plugin may die of anything
@@ -87,6 +88,8 @@ def load_file(file: Path) -> None:
             line = trace.tb_lineno if trace.tb_frame.f_code.co_filename == str(file) else line
             trace = trace.tb_next
         raise BadInput(f"plugin '{file}' fails{f' on line {line}' if line else ''}: {_reason(error)}") from error
+    finally:
+        sys.dont_write_bytecode = writes
 
 
 def _reason(error: Exception) -> str:

@@ -124,7 +124,9 @@ def test_list_shows_every_part_with_its_options(lab: Lab) -> None:
 
     everything = lab("list").stdout
     for shelf in SHELVES.values():
-        for part in shelf:
+        house = [part for part in shelf if part.make.__module__.startswith("registry.")]
+        assert house
+        for part in house:
             assert part.summary in everything
             assert all(f"{option}: " in everything for option in part.options())
     assert "ddim" not in lab("list", "losses").stdout
