@@ -65,7 +65,7 @@ def _plot(curves: list[tuple[str, list[tuple[float, float]]]], name: str) -> str
     if not any(points for _, points in curves):
         return ""
     from matplotlib.figure import Figure  # slow to import
-    from matplotlib.ticker import FuncFormatter
+    from matplotlib.ticker import FuncFormatter, MaxNLocator
 
     figure = Figure(figsize=(6, 3), layout="constrained")
     axes = figure.add_subplot()
@@ -77,6 +77,7 @@ def _plot(curves: list[tuple[str, list[tuple[float, float]]]], name: str) -> str
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.yaxis.set_minor_formatter(FuncFormatter(lambda value, _: f"{value:g}" if f"{value:e}"[0] in "25" else ""))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+    axes.xaxis.set_major_locator(MaxNLocator(6))
     axes.set_xlabel("images seen")
     axes.set_ylabel(name)
     axes.spines[["top", "right"]].set_visible(False)
