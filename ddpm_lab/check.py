@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -18,7 +18,7 @@ from ddpm_lab.experiment import Experiment
 from ddpm_lab.recipe import Recipe, dump
 from ddpm_lab.report import clock
 from ddpm_lab.sample import Drawing
-from ddpm_lab.train import Trainer, draw_batch
+from ddpm_lab.train import Trainer
 
 # With a zero-terminal SNR of 0.0047 Stable Diffusion cannot draw dark or bright images (Lin et al. 2024, section 3.1).
 NEARLY_NOISE = 1e-3
@@ -81,11 +81,8 @@ def _terminal_snr(experiment: Experiment, model: Model) -> Iterator[str]:
 def _expected_time(experiment: Experiment, trainer: Trainer, drawing: Drawing) -> Iterator[str]:
     """Timed on a few steps of the real thing, whose weights nobody keeps."""
     train = experiment.train
-    images = trainer.data.images[: train.batch].to(trainer.device)
-    known = trainer.data.labels if experiment.classes else None
-    labels = None if known is None else known[: train.batch].to(trainer.device)
-    batch = draw_batch(images, labels, trainer.model.classes or 0, trainer.objective, train, experiment.seed, 0)
-    per_step = _seconds(lambda: trainer.step(batch)[0])
+    batch = trainer.batch(0)
+    per_step = _seconds(lambda: trainer.step(batch))
     training = per_step * trainer.total / train.batch
     yield f"training    {trainer.total:,} images, about {clock(training)} ({train.batch / per_step:,.0f} images/s here and now)"
     count = min(64, experiment.evaluate.n)
@@ -100,12 +97,13 @@ def _expected_time(experiment: Experiment, trainer: Trainer, drawing: Drawing) -
     )
 
 
-def _seconds(call: Any) -> float:
+def _seconds(call: Callable[[], Tensor | None]) -> float:
     times: list[float] = []
     # The first one warms up; a slow network is judged by fewer.
     while len(times) < 2 or (len(times) <= TRIAL_STEPS and sum(times) < TRIAL_SECONDS):
         start = time.monotonic()
-        result: Tensor = call()
-        float(result.sum())  # waits for the device
+        result = call()
+        if result is not None:
+            float(result.sum())  # waits for the device
         times.append(time.monotonic() - start)
     return statistics.median(times[1:])

@@ -1,45 +1,115 @@
-"""What a run leaves on disk to be continued from (one checkpoint) and to be sampled from (weights)."""
+"""What a run leaves on disk to be continued from (checkpoints) and to be sampled from (weights)."""
 
 from __future__ import annotations
 
+import hashlib
 import pickle
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import nn
 
-from ddpm_lab.files import write_whole
+from ddpm_lab.files import write_text, write_whole
+from ddpm_lab.progress import say
 from registry.errors import BadInput
 
 State = dict[str, Any]
 
 
-def save_checkpoint(file: Path, state: State) -> None:
-    """All that training needs to go on: tensors, numbers and containers of them."""
-    write_whole(file, lambda path: torch.save(state, path))
+class Checkpoints:
+    """The checkpoints of a run, `checkpoints/000080000.pt` after 80,000 images, each with its SHA-256 in a file beside it.
 
-
-def load_checkpoint(file: Path) -> State:
-    """A checkpoint, read without executing anything.
-
-    Raises:
-        BadInput: it is missing, damaged, or holds more than tensors and numbers.
+    The checksum is written last, so a checkpoint without one was never finished; `sha256sum -c *.sha256` verifies all.
     """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def save(self, images: int, state: State, keep: int) -> None:
+        """All that training needs to go on, tensors, numbers and containers of them; the newest `keep` are kept.
+
+        Raises:
+            OSError: the disk is full, read-only or gone; the checkpoints that were there are as they were.
+        """
+        self.folder.mkdir(exist_ok=True)
+        file = self.folder / f"{images:09d}.pt"
+        if _checksum(file).exists():
+            return  # the state after so many images is always the same
+
+        def write(path: Path) -> None:
+            try:
+                with open(path, "wb") as stream:
+                    torch.save(state, stream)
+            except RuntimeError as error:
+                # torch buries the stream's own error, which says what is wrong, under one of its own.
+                raise error.__context__ if isinstance(error.__context__, OSError) else error from None
+
+        write_whole(file, write)
+        write_text(_checksum(file), f"{_hash(file)}  {file.name}\n")
+        finished = self._finished()
+        for old in {*self.folder.glob("*.pt"), *finished} - set(finished[:keep]):
+            _checksum(old).unlink(missing_ok=True)
+            old.unlink(missing_ok=True)
+
+    def newest(self) -> int | None:
+        """The number of images of the newest finished checkpoint."""
+        return next((int(file.stem) for file in self._finished()), None)
+
+    def load(self) -> State | None:
+        """The newest checkpoint that is whole, read without executing anything; None where none was ever finished.
+
+        Raises:
+            BadInput: all are damaged, or one holds more than tensors and numbers.
+        """
+        damaged: list[Path] = []
+        for file in self._finished():
+            try:
+                whole = _checksum(file).read_text().split()[0] == _hash(file)
+            except (OSError, IndexError, UnicodeDecodeError):
+                whole = False
+            if whole:
+                state = _read(file)
+                for other in damaged:
+                    _checksum(other).unlink()  # so that it is written again
+                return state
+            damaged.append(file)
+            say(f"{file}: damaged (its SHA-256 is not the one in {_checksum(file).name}); going back to an older checkpoint")
+        if damaged:
+            raise BadInput(f"{self.folder}: every checkpoint is damaged; run the experiment anew, without --resume")
+        return None
+
+    def _finished(self) -> list[Path]:
+        """Newest first."""
+        found = [file.with_suffix("") for file in self.folder.glob("*.pt.sha256") if file.name.split(".")[0].isdigit()]
+        return sorted(found, key=lambda file: int(file.stem), reverse=True)
+
+
+def _checksum(file: Path) -> Path:
+    return file.with_name(f"{file.name}.sha256")
+
+
+def _hash(file: Path) -> str:
+    digest = hashlib.sha256()
+    with open(file, "rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _read(file: Path) -> State:
     try:
         return torch.load(file, map_location="cpu", weights_only=True)  # type: ignore[no-any-return]
-    except FileNotFoundError:
-        raise BadInput(f"{file}: no checkpoint to resume from") from None
     except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
-        raise BadInput(f"{file}: not a readable checkpoint ({str(error).splitlines()[0]})") from None
+        raise BadInput(f"{file}: not a checkpoint of tensors and numbers ({str(error).splitlines()[0]})") from None
 
 
 def save_weights(file: Path, network: nn.Module, about: dict[str, str]) -> None:
     """The network's weights as safetensors, with a few words about them."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
-    write_whole(file, lambda path: save_file(tensors, path, metadata=about))
+    write_whole(file, lambda path: path.write_bytes(save(tensors, metadata=about)))
 
 
 def load_weights(file: Path, network: nn.Module) -> None:

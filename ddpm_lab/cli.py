@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import traceback
 from pathlib import Path
@@ -113,7 +114,9 @@ def main(argv: list[str] | None = None) -> int:
         text = " ".join(str(error).split()) or type(error).__name__
         known = isinstance(error, BadInput)
         kind = "" if known else f"{type(error).__name__}: "
-        print(f"ddpm-lab: error: {kind}{text}", file=sys.stderr)
+        # In several processes each speaks for itself, because one may fail where the others wait for it.
+        who = f" in process {os.environ['RANK']}" if "RANK" in os.environ else ""
+        print(f"ddpm-lab: error{who}: {kind}{text}", file=sys.stderr)
         return BAD_INPUT if known else FAILURE
 
 
@@ -131,25 +134,27 @@ def _dispatch(arguments: argparse.Namespace) -> int:
             print(line)
     elif arguments.command == "run":
         return _run(arguments)
-    elif arguments.command == "sample":
-        from ddpm_lab.commands import sample
-
-        sample(arguments)
     else:
-        from ddpm_lab.commands import evaluate
+        from ddpm_lab import commands, distributed
+        from ddpm_lab.device import pick_device
 
-        evaluate(arguments)
+        with distributed.processes(pick_device(arguments.device)):
+            {"sample": commands.sample, "evaluate": commands.evaluate}[arguments.command](arguments)
     return 0
 
 
 def _run(arguments: argparse.Namespace) -> int:
+    from ddpm_lab import distributed
+    from ddpm_lab.device import pick_device
     from ddpm_lab.recipe import load_recipe
     from ddpm_lab.run import Execution
     from ddpm_lab.train import Interrupted
 
     recipe = load_recipe(arguments.experiment, arguments.overrides, arguments.budget)
     try:
-        Execution(recipe, arguments.results, arguments.device, arguments.resume).execute()
+        device = pick_device(arguments.device)
+        with distributed.processes(device):
+            Execution(recipe, arguments.results, device, arguments.resume or distributed.restarted()).execute()
     except Interrupted as interruption:
         return 128 + interruption.signum
     return 0

@@ -5,12 +5,10 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
+from ddpm_lab import distributed
 from ddpm_lab.build import DataShape, build_data
 from ddpm_lab.choice import Choice
 from ddpm_lab.device import pick_device
@@ -37,6 +35,8 @@ def sample(arguments: argparse.Namespace) -> None:
     for path in outputs:
         _require_writable(path)
     images, labels = run.sample_with_labels(arguments.n, chosen=arguments.label, sampling=sampling)
+    if not distributed.is_main():
+        return
     if arguments.out is not None:
         write_images(arguments.out, images, labels)
         say(f"images: {arguments.out}")
@@ -52,6 +52,8 @@ def evaluate(arguments: argparse.Namespace) -> None:
         results, file = _evaluate_npz(path, arguments)
     else:
         results, file = _evaluate_run(arguments)
+    if not distributed.is_main():
+        return
     for result in results:
         print(describe_result(result))
     write_text(file, json.dumps(results, indent=2) + "\n")
@@ -86,11 +88,13 @@ def _evaluate_run(arguments: argparse.Namespace) -> tuple[list[dict[str, Any]], 
     experiment, sampling = run.experiment, changed(run, arguments)
     n = arguments.n or experiment.evaluate.n
     drawing = run.drawing(sampling)
-    data = build_data(experiment)
+    with distributed.first_on_each_machine():
+        data = build_data(experiment)
     if DataShape.of(data).train_hash != run.shape.train_hash:
         raise BadInput(f"{run.folder.data}: the data set '{data.name}' is no longer the one that this run was trained on")
     choices = _extractors(arguments, experiment.evaluate.features)
-    ready, missing = evaluators(choices, data, run.device)
+    with distributed.first_on_each_machine():
+        ready, missing = evaluators(choices, data, run.device)
     batches = drawing.images(n, sampling.seed, sampling.batch, drawing.labels(n))
     results = evaluate_images(ready, batches, n, run.generation(sampling, sampling.seed))
     # One file for each way of drawing, so that a second evaluation does not bury the first.
@@ -109,9 +113,10 @@ def _evaluate_npz(path: Path, arguments: argparse.Namespace) -> tuple[list[dict[
     if n < 2:
         raise BadInput(f"{path}: a distance between distributions needs two images or more")
     name = arguments.dataset or "fashion_mnist"
-    data: ImageSet = SHELVES["datasets"].configure(name, {})()
-    ready, missing = evaluators(_extractors(arguments, (Choice("fashion_cnn", {}),)), data, pick_device(arguments.device))
-    batches: Iterator[Tensor] = iter(images[:n].split(BATCH))
+    with distributed.first_on_each_machine():
+        data: ImageSet = SHELVES["datasets"].configure(name, {})()
+        ready, missing = evaluators(_extractors(arguments, (Choice("fashion_cnn", {}),)), data, pick_device(arguments.device))
+    batches = ((start, images[:n][start : start + BATCH]) for start in distributed.dealt(range(0, n, BATCH)))
     results = evaluate_images(ready, batches, n, {"source": path.name})
     return [*results, *missing], path.with_suffix(".evaluation.json")
 

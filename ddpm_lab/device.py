@@ -9,15 +9,19 @@ from pathlib import Path
 
 import torch
 
+from ddpm_lab import distributed
 from registry.errors import BadInput
 
 Precision = str  # "fp32" or "bf16"
 
 
 def pick_device(name: str | None = None) -> torch.device:
-    """The device of that name; the GPU where there is one, else the CPU, where none is named."""
+    """The device of that name; where none is named the GPU (each process its own), else the CPU."""
+    own = f"cuda:{distributed.local_rank()}" if distributed.launched() else "cuda"
+    if name is None:
+        name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
+        device = torch.device(own if name == "cuda" else name)
     except RuntimeError:
         raise BadInput(f"--device: no device '{name}'; known: cpu, cuda, cuda:0 ...") from None
     if device.type not in {"cpu", "cuda"}:

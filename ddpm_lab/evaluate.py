@@ -5,21 +5,22 @@ from __future__ import annotations
 import hashlib
 import json
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
+from ddpm_lab import distributed
 from ddpm_lab.build import build_extractor
 from ddpm_lab.choice import Choice
 from ddpm_lab.files import write_whole
 from ddpm_lab.progress import Progress, say
 from ddpm_lab.rng import generator
-from registry.datasets import ImageSet, Split
+from registry.datasets import ImageSet
 from registry.datasets.cache import cache_folder
 from registry.errors import BadInput
 from registry.features import Extractor
@@ -27,7 +28,7 @@ from registry.features import Extractor
 BATCH = 500
 KID_SUBSETS = 100
 KID_SUBSET = 1000
-KID_REFERENCE = 10_000  # features of so many reference images are kept; a kernel distance needs more than their moments
+KEPT = 10_000  # features, at most, for the kernel distance
 Result = dict[str, Any]
 
 
@@ -51,13 +52,39 @@ class Protocol:
 
 
 @dataclass(frozen=True)
-class Reference:
-    """What is kept of the reference features [N, D]: their sum [D], sum of outer products [D, D], N, and some of them."""
+class Statistics:
+    """What is kept of features [N, D], however many: their sum, the sum of their outer products, N, and some of them."""
 
-    total: Tensor
-    outer: Tensor
-    count: Tensor
-    some: Tensor
+    total: Tensor  # [D] float64
+    outer: Tensor  # [D, D] float64
+    count: Tensor  # int64
+    some: Tensor  # [<= KEPT, D] float32, evenly spread; a kernel distance needs more than moments
+
+
+class _Sum:
+    """Statistics in the making."""
+
+    def __init__(self, dimension: int, total: int) -> None:
+        self.sums = torch.zeros(dimension + 1, dimension, dtype=torch.float64)
+        self.stride, self.count = max(total // KEPT, 1), 0
+        self.some: list[Tensor] = []
+
+    def add(self, start: int, features: Tensor) -> None:
+        """Features [B, D], float64, of the images from number `start` on."""
+        self.sums[0] += features.sum(dim=0)
+        self.sums[1:] += features.T @ features
+        self.count += len(features)
+        self.some.append(features[-start % self.stride :: self.stride].float())
+
+    def over_processes(self) -> None:
+        """Add up what the processes have, the main one getting the whole; they were dealt the batches in turn."""
+        distributed.sum_of(self.sums)
+        self.count = int(distributed.sum_of(torch.tensor(self.count)))
+        self.some = distributed.collected(self.some)
+
+    def statistics(self) -> Statistics:
+        some = torch.cat(self.some)[:KEPT].contiguous() if self.some else self.sums[:0].float()
+        return Statistics(self.sums[0].clone(), self.sums[1:].clone(), torch.tensor(self.count), some)
 
 
 class Evaluator:
@@ -88,25 +115,25 @@ class Evaluator:
         """Features [B, D], float64, of a batch of uint8 images."""
         return self.extractor(images.to(self.device))[0].double().cpu()
 
-    def values(self, features: Tensor) -> dict[str, float]:
-        """FID and KID of features [N, D] against the reference."""
-        return {"FID": frechet(self.reference, features), "KID": kernel(self.reference, features)}
+    def values(self, images: Statistics) -> dict[str, float]:
+        """FID and KID of images against the reference."""
+        return {"FID": frechet(self.reference, images), "KID": kernel(self.reference, images)}
 
     def floor(self, n: int) -> tuple[dict[str, float], int]:
         """The values of n held-out images, and how many there were: what perfect samples would score."""
         n = min(n, len(self.data.test))
         if n not in self._floors:
             chosen = torch.randperm(len(self.data.test), generator=generator(0, "floor"))[:n]
-            batches = self.data.test.images[chosen].split(BATCH)
+            batches = numbered(self.data.test.images[chosen].split(BATCH))
             self._floors[n] = self.values(measure([self], batches, n, "floor", passing=True)[0])
         return self._floors[n], n
 
-    def results(self, features: Tensor, generation: dict[str, Any]) -> list[Result]:
+    def results(self, images: Statistics, generation: dict[str, Any]) -> list[Result]:
         """One record for each metric: value, floor, protocol, how the images were made."""
-        n = len(features)
+        n = int(images.count)
         floors, floor_n = self.floor(n)
         records = []
-        for metric, value in self.values(features).items():
+        for metric, value in self.values(images).items():
             protocol = self.protocol(metric, n)
             records.append(
                 {
@@ -117,41 +144,27 @@ class Evaluator:
             )  # fmt: skip
         return records
 
-    def _reference(self) -> Reference:
+    def _reference(self) -> Statistics:
         known = {
             "extractor": self.name, "extractor_hash": self.extractor.hash, "resize": self.extractor.resize,
-            "reference": self.data.train.hash, "kept": str(KID_REFERENCE),
+            "reference": self.data.train.hash, "kept": str(KEPT),
         }  # fmt: skip
         key = hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:16]
         file = cache_folder() / "reference" / f"{self.name}-{key}.safetensors"
         try:
             with safe_open(file, "pt") as stored:
                 if stored.metadata() == known:
-                    return Reference(*(stored.get_tensor(name) for name in ("total", "outer", "count", "some")))
+                    return Statistics(*(stored.get_tensor(name) for name in ("total", "outer", "count", "some")))
         except Exception:  # absent or damaged: it is computed again
             pass
-        reference = self._measure(self.data.train)
+        train = self.data.train.images
+        reference = measure([self], numbered(train.split(BATCH)), len(train), "reference")[0]
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
-            write_whole(file, lambda path: save_file(vars(reference), path, metadata=known))
+            write_whole(file, lambda path: path.write_bytes(save(vars(reference), metadata=known)))
         except OSError as error:
             say(f"reference statistics are not cached ({error}); the next evaluation computes them again")
         return reference
-
-    def _measure(self, split: Split) -> Reference:
-        dimension = self.extractor.dimension
-        total = torch.zeros(dimension, dtype=torch.float64)
-        outer = torch.zeros(dimension, dimension, dtype=torch.float64)
-        stride = max(len(split) // KID_REFERENCE, 1)
-        some = []
-        with Progress("reference", len(split)) as bar:
-            for start in range(0, len(split), BATCH):
-                features = self.features(split.images[start : start + BATCH])
-                total += features.sum(dim=0)
-                outer += features.T @ features
-                some.append(features[(-start) % stride :: stride].float())
-                bar.advance(len(features))
-        return Reference(total, outer, torch.tensor(len(split)), torch.cat(some)[:KID_REFERENCE].contiguous())
 
 
 class _Precomputed(nn.Module):
@@ -165,30 +178,34 @@ class _Precomputed(nn.Module):
         return features
 
 
-def frechet(reference: Reference, features: Tensor) -> float:
+def frechet(reference: Statistics, images: Statistics) -> float:
     """Frechet distance of two Gaussians fitted to the features (Heusel et al. 2017, eq. 6), by torchmetrics in float64."""
     from torchmetrics.image.fid import FrechetInceptionDistance  # slow to import
 
-    metric = FrechetInceptionDistance(feature=_Precomputed(features.shape[1]))
-    # torchmetrics takes stored statistics nowhere, but these three sums are all that it keeps of the real images.
-    metric.real_features_sum = reference.total.clone()
-    metric.real_features_cov_sum = reference.outer.clone()
-    metric.real_features_num_samples = reference.count.clone()
-    metric.update(features.double(), real=False)
+    # It would add up what the processes have, which is added up already.
+    metric = FrechetInceptionDistance(feature=_Precomputed(len(reference.total)), sync_on_compute=False)
+    metric.update(torch.zeros_like(reference.outer), real=False)  # it has to have seen something
+    # torchmetrics takes stored statistics nowhere, but these three sums are all that it keeps of either set.
+    for side, statistics in (("real", reference), ("fake", images)):
+        setattr(metric, f"{side}_features_sum", statistics.total.clone())
+        setattr(metric, f"{side}_features_cov_sum", statistics.outer.clone())
+        setattr(metric, f"{side}_features_num_samples", statistics.count.clone())
     return float(metric.compute())
 
 
-def kernel(reference: Reference, features: Tensor) -> float:
+def kernel(reference: Statistics, images: Statistics) -> float:
     """Squared MMD with the cubic kernel, mean over subsets (Binkowski et al. 2018, section 4), by torchmetrics."""
     from torchmetrics.image.kid import KernelInceptionDistance
 
-    size = min(KID_SUBSET, len(features), len(reference.some))
+    size = min(KID_SUBSET, len(images.some), len(reference.some))
     with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
         warnings.simplefilter("ignore")  # it warns of the memory that its features take, which is meant here
         torch.manual_seed(0)
-        metric = KernelInceptionDistance(feature=_Precomputed(features.shape[1]), subsets=KID_SUBSETS, subset_size=size)
+        metric = KernelInceptionDistance(
+            feature=_Precomputed(len(reference.total)), subsets=KID_SUBSETS, subset_size=size, sync_on_compute=False
+        )
         metric.update(reference.some.double(), real=True)
-        metric.update(features.double(), real=False)
+        metric.update(images.some.double(), real=False)
         mean, _ = metric.compute()
     return float(mean)
 
@@ -210,23 +227,46 @@ def evaluators(choices: Iterable[Choice], data: ImageSet, device: torch.device) 
     return ready, missing
 
 
-def measure(ready: list[Evaluator], batches: Iterable[Tensor], total: int, what: str, *, passing: bool = False) -> list[Tensor]:
-    """The features [N, D] of the images for each evaluator; each image is drawn once and none is kept."""
-    found: list[list[Tensor]] = [[] for _ in ready]
+def numbered(batches: Iterable[Tensor]) -> Iterator[tuple[int, Tensor]]:
+    """Batches of images, each with the index of its first image."""
+    start = 0
+    for images in batches:
+        yield start, images
+        start += len(images)
+
+
+def measure(
+    ready: list[Evaluator], batches: Iterable[tuple[int, Tensor]], total: int, what: str,
+    *, passing: bool = False, shared: bool = False,
+) -> list[Statistics]:  # fmt: skip
+    """The statistics of the images for each evaluator; each image is drawn once and none is kept.
+
+    `shared`: each process brings the batches that were dealt to it, and the main one gets the statistics of all.
+    """
+    sums = [_Sum(evaluator.extractor.dimension, total) for evaluator in ready]
     with Progress(what, total, passing=passing) as bar:
-        for images in batches:
-            for features, evaluator in zip(found, ready, strict=True):
-                features.append(evaluator.features(images))
-            bar.advance(len(images))
-    return [torch.cat(features) for features in found]
+        for start, images in batches:
+            for found, evaluator in zip(sums, ready, strict=True):
+                found.add(start, evaluator.features(images))
+            bar.advance(min(len(images) * (distributed.size() if shared else 1), total - bar.done))
+    if shared:
+        for found in sums:
+            found.over_processes()
+    return [found.statistics() for found in sums]
 
 
-def evaluate_images(ready: list[Evaluator], batches: Iterable[Tensor], total: int, generation: dict[str, Any]) -> list[Result]:
-    """All metrics of the images, from all evaluators."""
+def evaluate_images(
+    ready: list[Evaluator], batches: Iterable[tuple[int, Tensor]], total: int, generation: dict[str, Any]
+) -> list[Result]:
+    """All metrics of the images, from all evaluators; in several processes, in the main one."""
     if not ready:
         return []
-    measured = zip(measure(ready, batches, total, "evaluating"), ready, strict=True)
-    return [result for features, evaluator in measured for result in evaluator.results(features, generation)]
+    measured = measure(ready, batches, total, "evaluating", shared=True)
+    if not distributed.is_main():
+        return []
+    return [
+        result for evaluator, images in zip(ready, measured, strict=True) for result in evaluator.results(images, generation)
+    ]
 
 
 def describe_result(result: Result) -> str:

@@ -38,8 +38,10 @@ class Train(_Section):
     flip: bool = False
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     ema: EMA | None
+    on_nonfinite: Literal["stop", "skip"] = "stop"  # a step whose loss or gradient is no number
     samples_every: Count | None = None  # images
     checkpoint_every: Count | None = None  # images
+    checkpoints_kept: Count = 2
 
 
 class Sampling(_Section):

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ddpm_lab import distributed
 from ddpm_lab.build import DataShape, build_model, build_procedure
 from ddpm_lab.checkpoint import load_weights
 from ddpm_lab.device import pick_device, pick_precision
@@ -78,10 +79,12 @@ class Run:
         labels = drawing.labels(count, chosen)
         found = []
         with Progress("sampling", count) as bar:
-            for images in drawing.images(count, sampling.seed if seed is None else seed, sampling.batch, labels):
+            for _, images in drawing.images(count, sampling.seed if seed is None else seed, sampling.batch, labels):
                 found.append(images)
-                bar.advance(len(images))
-        return torch.cat(found), labels
+                bar.advance(min(len(images) * distributed.size(), count - bar.done))
+        # In several processes the main one gets all.
+        found = distributed.collected(found)
+        return torch.cat(found) if found else torch.zeros(0, *drawing.shape, dtype=torch.uint8), labels
 
     def generation(self, sampling: Sampling, seed: int) -> dict[str, Any]:
         """How images are made with that procedure: shown beside each value."""

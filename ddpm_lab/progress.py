@@ -8,6 +8,8 @@ from types import TracebackType
 
 from tqdm import tqdm
 
+from ddpm_lab import distributed
+
 LINE_EVERY = 5.0  # seconds
 
 
@@ -19,7 +21,8 @@ class Progress:
         self.what, self.total, self.done, self.passing = what, total, done, passing
         self._first, self._start, self._spoken = done, time.monotonic(), time.monotonic()
         self._bar: tqdm | None = None  # type: ignore[type-arg]
-        if sys.stderr.isatty():
+        self._silent = not distributed.is_main()
+        if not self._silent and sys.stderr.isatty():
             width = f"{what:<10} {{percentage:3.0f}}%|{{bar}}| {{n:,.0f}}/{{total:,.0f}} images"
             self._bar = tqdm(
                 total=total, initial=done, leave=not passing, dynamic_ncols=True, file=sys.stderr,
@@ -57,11 +60,15 @@ class Progress:
         return (self.done - self._first) / max(time.monotonic() - self._start, 1e-9)
 
     def _line(self, text: str) -> None:
+        if self._silent:
+            return
         print(f"{self.what:<10} {self.done:,}/{self.total:,} images, {text}", file=sys.stderr, flush=True)
 
 
 def say(text: str) -> None:
-    """A line for the user, above any bar."""
+    """A line for the user, above any bar; the main process speaks for all."""
+    if not distributed.is_main():
+        return
     tqdm.write(text, file=sys.stderr)
     sys.stderr.flush()
 

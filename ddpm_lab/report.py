@@ -16,10 +16,9 @@ from ddpm_lab.run_folder import RunFolder
 Rows = list[dict[str, Any]]
 
 
-def write_report(folder: RunFolder) -> None:
-    """Read what the run left in its folder, and put it on a page."""
+def write_report(folder: RunFolder, result: dict[str, Any]) -> None:
+    """Put the result, and what else the run left in its folder, on a page."""
     rows = folder.read_metrics()
-    result = json.loads(folder.result.read_text(encoding="utf-8"))
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("ddpm_lab"), autoescape=True, trim_blocks=True, lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,

@@ -6,6 +6,7 @@ changes nothing, and an image does not depend on the batch in which it was sampl
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Iterator
 
@@ -36,6 +37,7 @@ class ImageNoise:
         return torch.stack(drawn).to(self._device)
 
 
+@functools.lru_cache(maxsize=2)  # a batch may straddle two epochs
 def epoch_order(seed: int, epoch: int, count: int) -> Tensor:
     """The order of the data in an epoch: a permutation of `count`, int64."""
     return torch.randperm(count, generator=generator(seed, "order", epoch))

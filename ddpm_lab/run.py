@@ -12,12 +12,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ddpm_lab import distributed
 from ddpm_lab.build import DataShape, build_data, build_model, build_objective, build_procedure
-from ddpm_lab.checkpoint import load_checkpoint, save_checkpoint, save_weights
-from ddpm_lab.device import pick_device, pick_precision
+from ddpm_lab.checkpoint import Checkpoints, State, save_weights
+from ddpm_lab.device import pick_precision
 from ddpm_lab.environment import describe_environment
 from ddpm_lab.evaluate import describe_result, evaluate_images, evaluators, measure
-from ddpm_lab.files import write_text
+from ddpm_lab.experiment import Experiment
+from ddpm_lab.files import write_text, write_whole
 from ddpm_lab.loaded import describe_generation
 from ddpm_lab.pictures import save_grid
 from ddpm_lab.progress import say
@@ -26,61 +28,61 @@ from ddpm_lab.report import write_report
 from ddpm_lab.run_folder import RunFolder, newest_unfinished
 from ddpm_lab.sample import Drawing
 from ddpm_lab.tracking import Tracker
-from ddpm_lab.train import Hooks, Interrupted, Trainer
+from ddpm_lab.train import Diverged, Hooks, Interrupted, Trainer
 from registry.errors import BadInput
 
 PREVIEW = 36  # images in the periodic samples
 ROW, FRAMES = 8, 9  # garments in the denoising picture, and moments of it
 
 
-class Execution:
-    """The objects of one run, and what happens at each moment of it."""
+class Stopped(RuntimeError):
+    """The run cannot go on; its last good checkpoint is where it was."""
 
-    def __init__(self, recipe: Recipe, results: Path, device: str | None, resume: bool) -> None:
+
+class Execution:
+    """The objects of one run, and what happens at each moment of it.
+
+    In several processes each has its share of every batch and of the images; the main one writes the folder.
+    """
+
+    def __init__(self, recipe: Recipe, results: Path, device: torch.device, resume: bool) -> None:
         """Builds everything before it creates anything, so that bad input leaves no trace.
 
         Raises:
             BadInput: a part cannot be built, or the folder cannot be written.
         """
         experiment = recipe.experiment
-        torch_device = pick_device(device)
-        precision = pick_precision(experiment.train.precision, torch_device)
-        old = newest_unfinished(results, recipe.name) if resume else None
-        if resume and old is None:
-            say(f"no unfinished run of {recipe.name} with a checkpoint in {results}/; starting a new one")
-        data = build_data(experiment)
+        _require_divisible(experiment)
+        precision = pick_precision(experiment.train.precision, device)
+        with distributed.first_on_each_machine():
+            data = build_data(experiment)
         say(f"data: {data.name}, {len(data.train):,} + {len(data.test):,} images, from {data.source}")
         self.shape = DataShape.of(data)
-        self.model = build_model(experiment, self.shape, torch_device)
+        self.model = build_model(experiment, self.shape, device)
         self.procedure = build_procedure(experiment.sampling, self.model)
         self.trainer = Trainer(experiment, self.model, build_objective(experiment), data.train, precision)
-        self.experiment, self.data, self.device, self.precision = experiment, data, torch_device, precision
-        if old is not None:
-            _require_same(old, recipe)
-            self.folder = old
-            self.trainer.load_state(load_checkpoint(old.checkpoint))
-            old.cut_metrics(self.trainer.images)
-            say(f"resuming {old.path} after {self.trainer.images:,} images")
-        else:
-            self.folder = RunFolder.create(results, recipe.name)
-            kept = experiment.model_copy(update={"plugins": self.folder.keep_plugins(recipe.plugins)})
-            write_text(self.folder.experiment, dump(kept))
-            write_text(self.folder.data, json.dumps(dataclasses.asdict(self.shape), indent=2) + "\n")
-        environment = describe_environment(torch_device, precision)
-        write_text(self.folder.environment, json.dumps(environment, indent=2) + "\n")
+        self.experiment, self.data, self.device, self.precision = experiment, data, device, precision
+        self.costs = {"sampling_seconds": 0.0, "evaluation_seconds": 0.0}
+        path, state = distributed.from_main(lambda: self._open(recipe, results, resume))
+        if not distributed.is_main():
+            self.folder = RunFolder(path)
+        if state is not None:
+            self._load_state(state)
         self.tracker = Tracker(
             experiment.track, self.folder.path, f"{recipe.name}-{self.folder.id}", recipe.name,
             experiment.model_dump(mode="json"),
-        )  # fmt: skip
-        say(f"run: {self.folder.path} (W&B: {self.tracker.where})")
-        self.evaluators, self.missing = evaluators(experiment.evaluate.features, data, torch_device)
-        self.costs = {"sampling_seconds": 0.0, "evaluation_seconds": 0.0}
+        ) if distributed.is_main() else None  # fmt: skip
+        if self.tracker:
+            say(f"run: {self.folder.path} (W&B: {self.tracker.where})")
+        with distributed.first_on_each_machine():
+            self.evaluators, self.missing = evaluators(experiment.evaluate.features, data, device)
 
-    def execute(self) -> RunFolder:
+    def execute(self) -> None:
         """Train, sample, evaluate, report.
 
         Raises:
             Interrupted: the run was asked to stop, and can be resumed.
+            Stopped: the disk is full or gone, or the loss is no number; one line says what is left.
         """
         failed = True
         try:
@@ -92,20 +94,34 @@ class Execution:
             failed = False
         except Interrupted:
             say(f"interrupted after {self.trainer.images:,} images; everything is saved, `--resume` goes on from there")
+            distributed.barrier()  # torchrun stops all as soon as one is gone
             raise
+        except Diverged as error:
+            raise Stopped(f"{error}; {self._keep(error)}") from error
+        except OSError as error:
+            raise Stopped(f"{self.folder.path}: {error.strerror or error}; {self._left()}; mend that, then --resume") from error
+        except RuntimeError as error:
+            if not distributed.lost(error):
+                raise
+            raise Stopped(f"another process of this run is gone; {self._left()}; start them again with --resume") from error
         finally:
-            self.tracker.finish(failed)
-        return self.folder
+            if self.tracker:
+                self.tracker.finish(failed)
 
     def log(self, row: dict[str, Any]) -> None:
         """One row of metrics, to the run's folder first."""
-        self.folder.append_metrics(row)
-        self.tracker.log(row)
+        if self.tracker:
+            self.folder.append_metrics(row)
+            self.tracker.log(row)
 
     def checkpoint(self, images: int) -> None:
         """What a resumed run needs, and the weights as they are now."""
-        self.save_weights()
-        save_checkpoint(self.folder.checkpoint, self.trainer.state())
+        state = self.trainer.state()
+        if distributed.is_main():
+            self.save_weights()
+            state |= {"rows": len(self.folder.read_metrics()), "costs": self.costs}
+            Checkpoints(self.folder.checkpoints).save(images, state, self.experiment.train.checkpoints_kept)
+        distributed.barrier()
 
     def save_weights(self) -> None:
         """raw.safetensors, and ema.safetensors where the run has an EMA."""
@@ -122,41 +138,46 @@ class Execution:
     def sample(self, images: int) -> None:
         """A grid of samples from the same noise as all the others of this run."""
         start = time.monotonic()
-        drawing = self.drawing()
-        labels = drawing.labels(PREVIEW)
-        grid = torch.cat(list(drawing.images(PREVIEW, self.experiment.sampling.seed, self.experiment.sampling.batch, labels)))
-        file = self.folder.samples / f"{images:09d}.png"
-        save_grid(file, grid)
+        grid = distributed.collected([batch for _, batch in self._batches(PREVIEW)])
         self.costs["sampling_seconds"] += time.monotonic() - start
-        self.tracker.picture("samples", file, f"{images:,} images seen, {self.experiment.weights} weights", images)
+        if self.tracker:
+            file = self.folder.samples / f"{images:09d}.png"
+            save_grid(file, torch.cat(grid))
+            self.tracker.picture("samples", file, f"{images:,} images seen, {self.experiment.weights} weights", images)
 
     def evaluate(self, images: int) -> None:
         """FID on the way, at small N."""
+        if not self.evaluators:
+            return
         start, n = time.monotonic(), self.experiment.evaluate.n_during
+        measured = measure(self.evaluators, self._batches(n), n, "evaluating", passing=True, shared=True)
+        if not self.tracker:
+            return
         row: dict[str, Any] = {"images": images, "n": n}
-        for evaluator, features in zip(self.evaluators, self._features(n), strict=True):
-            values = evaluator.values(features)
+        for evaluator, statistics in zip(self.evaluators, measured, strict=True):
+            values = evaluator.values(statistics)
             row |= {f"{metric}/{evaluator.name}": value for metric, value in values.items()}
             how = f"{evaluator.name}, N = {n:,}, {self.experiment.weights} weights"
             say(f"after {images:,} images: FID {values['FID']:.3f} ({how})")
         self.costs["evaluation_seconds"] += time.monotonic() - start
-        if self.evaluators:
-            self.log(row)
+        self.log(row)
 
     def finish(self) -> None:
-        """The last evaluation, the pictures, result.json and report.html."""
+        """The last evaluation, the pictures, report.html and result.json, which comes last: it says that all is there."""
         self.sample(self.trainer.images)
+        results = self._results()
+        if not self.tracker:
+            return
         drawing, sampling = self.drawing(), self.experiment.sampling
         frames = drawing.trajectory(ROW, sampling.seed, drawing.labels(ROW), FRAMES)
         save_grid(self.folder.path / "denoising.png", frames.flatten(0, 1), columns=ROW)
-        results = self._results()
         result = {
             "run": self.folder.id, "images": self.trainer.images, "budget": self.experiment.budget,
             "parameters": sum(parameter.numel() for parameter in self.trainer.network.parameters()),
-            "training_seconds": self.trainer.seconds, **self.costs, "metrics": results,
+            "training_seconds": self.trainer.seconds, **self.costs, "skipped_steps": self.trainer.skipped, "metrics": results,
         }  # fmt: skip
+        write_report(self.folder, result)
         write_text(self.folder.result, json.dumps(result, indent=2) + "\n")
-        write_report(self.folder)
         for line in results:
             say(describe_result(line))
             if line["value"] is not None:
@@ -165,12 +186,52 @@ class Execution:
         self.tracker.weights(self.folder.weights(self.experiment.weights), {"images": self.trainer.images})
         say(f"report: {self.folder.report}")
 
-    def _batches(self, n: int) -> Iterator[Tensor]:
+    def _open(self, recipe: Recipe, results: Path, resume: bool) -> tuple[Path, State | None]:
+        """Find the run's folder, or make one: where it is, and the state to go on from, where there is one."""
+        state = None
+        old = newest_unfinished(results, recipe.name) if resume else None
+        if resume and old is None:
+            say(f"no unfinished run of {recipe.name} in {results}/; starting a new one")
+        if old is not None:
+            _require_same(old, recipe)
+            self.folder = old
+            old.clear_partial()
+            state = Checkpoints(old.checkpoints).load()
+            old.cut_metrics(state["rows"] if state else 0)
+            say(f"resuming {old.path} after {state['images'] if state else 0:,} images")
+        else:
+            self.folder = RunFolder.create(results, recipe.name)
+            kept = self.experiment.model_copy(update={"plugins": self.folder.keep_plugins(recipe.plugins)})
+            write_text(self.folder.experiment, dump(kept))
+        write_text(self.folder.data, json.dumps(dataclasses.asdict(self.shape), indent=2) + "\n")
+        environment = describe_environment(self.device, self.precision)
+        write_text(self.folder.environment, json.dumps(environment, indent=2) + "\n")
+        return self.folder.path, state
+
+    def _load_state(self, state: State) -> None:
+        try:
+            self.trainer.load_state(state)
+            self.costs |= state["costs"]
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            text = str(error).splitlines()[0]
+            raise BadInput(f"--resume: the checkpoint does not fit this experiment ({text}); start anew without it") from None
+
+    def _keep(self, error: Diverged) -> str:
+        """Save what can be looked into afterwards, and say where it is."""
+        if error.untouched:
+            self.checkpoint(self.trainer.images)
+        file = self.folder.path / "nonfinite.pt"
+        if distributed.is_main():
+            write_whole(file, lambda path: torch.save(error.batch._asdict(), path))
+        return f"{self._left()}, the batch is in {file}"
+
+    def _left(self) -> str:
+        images = Checkpoints(self.folder.checkpoints).newest()
+        return "no checkpoint was written" if images is None else f"the last good checkpoint is of {images:,} images"
+
+    def _batches(self, n: int) -> Iterator[tuple[int, Tensor]]:
         sampling, drawing = self.experiment.sampling, self.drawing()
         return drawing.images(n, sampling.seed, sampling.batch, drawing.labels(n))
-
-    def _features(self, n: int) -> list[Tensor]:
-        return measure(self.evaluators, self._batches(n), n, "evaluating", passing=True) if self.evaluators else []
 
     def _results(self) -> list[dict[str, Any]]:
         start, n, sampling = time.monotonic(), self.experiment.evaluate.n, self.experiment.sampling
@@ -180,9 +241,20 @@ class Execution:
         return [*results, *self.missing]
 
 
+def _require_divisible(experiment: Experiment) -> None:
+    batch, parts = experiment.train.batch, experiment.train.accumulate
+    if distributed.joined() and batch % (distributed.size() * parts):
+        shares = f"{distributed.size()} processes" + (f" times train.accumulate = {parts}" if parts > 1 else "")
+        raise BadInput(f"train.batch: {batch} images do not divide over {shares}")
+
+
+# What a run may change when it goes on, because no weight and no metric depends on it.
+FREE: Any = {"plugins": True, "track": True, "train": {"on_nonfinite", "checkpoint_every", "checkpoints_kept"}}
+
+
 def _require_same(folder: RunFolder, recipe: Recipe) -> None:
-    old = load_recipe(str(folder.experiment)).experiment.model_dump(mode="json", exclude={"plugins"})
-    new = recipe.experiment.model_dump(mode="json", exclude={"plugins"})
+    old = load_recipe(str(folder.experiment)).experiment.model_dump(mode="json", exclude=FREE)
+    new = recipe.experiment.model_dump(mode="json", exclude=FREE)
     if difference := _first_difference(old, new):
         raise BadInput(
             f"--resume: {folder.path} was begun with another {difference}; run it as it was, or start anew without --resume"

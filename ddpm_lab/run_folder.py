@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import secrets
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ddpm_lab.files import write_text
+from ddpm_lab.progress import say
 from registry.errors import BadInput
 
 RESULTS = Path("results")
@@ -26,7 +28,8 @@ class RunFolder:
         self.environment = path / "environment.json"
         self.metrics = path / "metrics.jsonl"
         self.samples = path / "samples"
-        self.checkpoint = path / "checkpoint.pt"
+        self.checkpoints = path / "checkpoints"
+        self._lock = -1
         self.plugins = path / "plugins"
         self.result = path / "result.json"
         self.report = path / "report.html"
@@ -50,7 +53,9 @@ class RunFolder:
             point_latest(results, path)
         except OSError as error:
             raise BadInput(f"--results: {path} cannot be written ({error.strerror}); name a folder that can") from None
-        return cls(path)
+        folder = cls(path)
+        folder.hold()
+        return folder
 
     @classmethod
     def open(cls, name: str | Path) -> RunFolder:
@@ -65,6 +70,29 @@ class RunFolder:
             raise BadInput(f"no run at '{name}': {folder.experiment} is missing; `ls results/*` shows the runs")
         return folder
 
+    def hold(self) -> bool:
+        """Take the folder for this process as long as it lives; whether no other one has it.
+
+        Raises:
+            BadInput: it cannot be written.
+        """
+        try:
+            self._lock = os.open(self.path / ".lock", os.O_CREAT | os.O_WRONLY)  # let go when the process ends
+        except OSError as error:
+            raise BadInput(f"{self.path}: cannot be written ({error.strerror}); mend that, or name other --results") from None
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        except OSError:
+            pass  # a file system without locks
+        return True
+
+    def clear_partial(self) -> None:
+        """Remove what a process left behind that was killed while it wrote."""
+        for file in self.path.rglob(".partial-*"):
+            file.unlink(missing_ok=True)
+
     @property
     def finished(self) -> bool:
         """Whether the run has come to its end."""
@@ -74,6 +102,8 @@ class RunFolder:
         """One row of metrics.jsonl."""
         with open(self.metrics, "a", encoding="utf-8") as stream:
             stream.write(json.dumps(row) + "\n")
+            stream.flush()
+            os.fsync(stream.fileno())  # before the checkpoint that counts this row
 
     def read_metrics(self) -> list[dict[str, Any]]:
         """All rows, up to the last whole one."""
@@ -87,10 +117,9 @@ class RunFolder:
                 break  # the process died while it wrote this line
         return rows
 
-    def cut_metrics(self, images: int) -> None:
-        """Forget the rows that came after the checkpoint at `images`: the resumed run writes them again."""
-        kept = [row for row in self.read_metrics() if row["images"] <= images]
-        write_text(self.metrics, "".join(json.dumps(row) + "\n" for row in kept))
+    def cut_metrics(self, rows: int) -> None:
+        """Keep the rows that the checkpoint knows: the resumed run writes the later ones again."""
+        write_text(self.metrics, "".join(json.dumps(row) + "\n" for row in self.read_metrics()[:rows]))
 
     def keep_plugins(self, files: tuple[Path, ...]) -> tuple[str, ...]:
         """Copy plugin files in; their paths relative to the folder, for resolved.yaml."""
@@ -113,9 +142,11 @@ def point_latest(results: Path, path: Path) -> None:
 
 
 def newest_unfinished(results: Path, experiment: str) -> RunFolder | None:
-    """The newest run of an experiment that has a checkpoint and did not come to its end."""
+    """The newest run of an experiment that did not come to its end and that no other process has; held by this one."""
     for path in sorted((results / experiment).glob("*-*"), reverse=True):
         folder = RunFolder(path)
-        if folder.checkpoint.is_file() and not folder.finished:
-            return folder
+        if folder.experiment.is_file() and not folder.finished:
+            if folder.hold():
+                return folder
+            say(f"{path} is running in another process; not resumed")
     return None

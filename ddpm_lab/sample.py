@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
+from ddpm_lab import distributed
 from ddpm_lab.build import Model, Procedure
 from ddpm_lab.device import Precision, autocast
 from ddpm_lab.diffusion import to_uint8
@@ -43,11 +44,14 @@ class Drawing:
             raise BadInput(f"class {chosen} is not one of this run's, 0 to {classes - 1}")
         return torch.full((count,), chosen)
 
-    def images(self, count: int, seed: int, batch: int, labels: Tensor | None) -> Iterator[Tensor]:
-        """uint8 images [b, C, H, W], in batches of at most `batch`, `count` in all."""
-        for start in range(0, count, batch):
+    def images(self, count: int, seed: int, batch: int, labels: Tensor | None) -> Iterator[tuple[int, Tensor]]:
+        """`count` images in batches of at most `batch`: the index of the first one, and uint8 [b, C, H, W].
+
+        Several processes are dealt the batches in turn. They are the batches of one process, so the images are the same.
+        """
+        for start in distributed.dealt(range(0, count, batch)):
             indices = range(start, min(start + batch, count))
-            yield to_uint8(self._draw(indices, seed, labels, seen=None)).cpu()
+            yield start, to_uint8(self._draw(indices, seed, labels, seen=None)).cpu()
 
     def trajectory(self, count: int, seed: int, labels: Tensor | None, frames: int) -> Tensor:
         """How `count` images come about: uint8 [frames, count, C, H, W], the first pure noise, the last the images."""

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+import os
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
+from ddpm_lab import distributed
 from ddpm_lab.build import Model, Objective
 from ddpm_lab.device import Precision, autocast
 from ddpm_lab.diffusion import Network, to_unit
@@ -24,6 +27,7 @@ from ddpm_lab.rng import generator, shuffled
 from registry.datasets import Split
 
 ROWS = 200  # so many rows of metrics in a whole run
+SAME_REQUEST = 3.0  # seconds: torchrun passes on the Ctrl-C that the terminal has sent already
 
 
 class Batch(NamedTuple):
@@ -61,7 +65,7 @@ def draw_batch(
 
 
 def training_loss(model: Model, objective: Objective, network: Network, batch: Batch) -> Tensor:
-    """The mean weighted loss over the images of a batch (Ho et al. 2020, algorithm 1): a scalar."""
+    """The weighted loss of each image of a batch (Ho et al. 2020, algorithm 1): [B]. The step takes their mean."""
     x0, y, eps, level, importance = batch
     diffusion = model.diffusion
     alpha, sigma = diffusion.point(level, like=x0)
@@ -69,7 +73,7 @@ def training_loss(model: Model, objective: Objective, network: Network, batch: B
     prediction = diffusion.predict(network, x_t, level, y)[:, : x0.shape[1]]
     target = diffusion.target.of(x0, eps, alpha, sigma)
     loss = objective.loss(prediction, target).flatten(1).mean(dim=1)  # [B, C, H, W] -> [B]
-    return (diffusion.weight(objective.weighting, level) * importance.float() * loss).mean()
+    return diffusion.weight(objective.weighting, level) * importance.float() * loss
 
 
 class Interrupted(Exception):
@@ -81,7 +85,14 @@ class Interrupted(Exception):
 
 
 class Diverged(RuntimeError):
-    """The loss is no longer a number."""
+    """The loss or its gradient is no longer a number.
+
+    `batch` is the one that did it; `untouched` says that the weights are those from before the step.
+    """
+
+    def __init__(self, text: str, batch: Batch, untouched: bool) -> None:
+        super().__init__(text)
+        self.batch, self.untouched = batch, untouched
 
 
 @dataclass
@@ -105,7 +116,8 @@ class Trainer:
     precision: Precision
     images: int = 0
     seconds: float = 0.0  # spent in steps; samples, evaluation and checkpoints are not training time
-    _losses: list[Tensor] = field(default_factory=list)
+    skipped: int = 0  # steps whose loss or gradient was no number
+    _losses: list[Tensor] = field(default_factory=list)  # since the last row, of the steps taken
 
     def __post_init__(self) -> None:
         train = self.experiment.train
@@ -115,77 +127,102 @@ class Trainer:
         optimizer = train.optimizer
         self.optimizer = build_optimizer(optimizer.name, optimizer.options, self.network.parameters(), train.rate.peak)
         self.total = train.images // train.batch * train.batch
+        # Looking at each loss makes a GPU wait, so there a loss that is no number is found when a row of metrics is due.
+        self.looks_at_each_step = self.device.type == "cpu" or train.on_nonfinite == "skip"
+        # uint8 in memory, on the GPU where there is one; scaling and flips are tensor operations on the batch.
+        self._pixels = self.data.images.to(self.device)
+        known = self.data.labels if self.experiment.classes else None
+        self._labels = None if known is None else known.to(self.device)
+        self._parallel: nn.Module = self.network
+        if distributed.joined():
+            gpu = [self.device] if self.device.type == "cuda" else None
+            self._parallel = DistributedDataParallel(self.network, device_ids=gpu)
 
-    def step(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """One optimizer step on a global batch; its loss and the norm of its gradient, still on the device."""
+    def batch(self, step: int) -> Batch:
+        """The global batch of a step."""
+        experiment, train = self.experiment, self.experiment.train
+        chosen = next(shuffled(experiment.seed, len(self._pixels), step * train.batch, train.batch)).to(self.device)
+        y = None if self._labels is None else self._labels[chosen]
+        no_class = self.model.classes or 0
+        return draw_batch(self._pixels[chosen], y, no_class, self.objective, train, experiment.seed, step)
+
+    def step(self, batch: Batch) -> Tensor | None:
+        """One optimizer step on a global batch, of which each process takes its share.
+
+        The norm of the gradient, on the device; None where the step was skipped.
+
+        Raises:
+            Diverged: the loss or the norm is not finite, and the experiment says to stop then.
+        """
         train = self.experiment.train
         rate = train.rate.at(self.images, self.total)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         loss = torch.zeros((), device=self.device)
-        for part in _split(batch, train.accumulate):
-            with autocast(self.precision, self.device):
-                share = training_loss(self.model, self.objective, self.network, part) / train.accumulate
-            share.backward()  # type: ignore[no-untyped-call]
+        for part, last in _parts(batch, train.accumulate):
+            with autocast(self.precision, self.device), self._alone(not last):
+                share = training_loss(self.model, self.objective, self._parallel, part).mean() / train.accumulate
+                share.backward()  # type: ignore[no-untyped-call]
             loss += share.detach()
         norm = nn.utils.clip_grad_norm_(self.network.parameters(), train.clip or math.inf, foreach=True)
+        if self.looks_at_each_step:
+            loss = distributed.mean_of(loss)
+            if not bool(torch.isfinite(loss) & torch.isfinite(norm)):
+                self.optimizer.zero_grad(set_to_none=True)
+                if train.on_nonfinite == "stop":
+                    raise self._diverged(batch, self.images // train.batch, untouched=True)
+                self.skipped += 1
+                self.images += train.batch
+                return None
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        self.images += len(batch.x0)
+        self.images += train.batch
         if self.ema is not None:
-            self.ema.update(self.network, self.images, len(batch.x0))
-        return loss, norm
+            self.ema.update(self.network, self.images, train.batch)
+        self._losses.append(loss)
+        return norm
 
     def run(self, hooks: Hooks) -> None:
         """Train to the end.
 
         Raises:
             Interrupted: SIGINT or SIGTERM came; the step is finished and the state saved.
-            Diverged: the loss is not finite.
+            Diverged: the loss or its gradient is not finite.
         """
         experiment, train = self.experiment, self.experiment.train
-        # uint8 in memory, on the GPU where there is one; scaling and flips are tensor operations on the batch.
-        pixels = self.data.images.to(self.device)
-        labels = self.data.labels.to(self.device) if experiment.classes and self.data.labels is not None else None
-        no_class = self.model.classes or 0
         steps_per_row = max(1, self.total // train.batch // ROWS)
         self.network.train()
         with _stop_signals() as stop, Progress("training", self.total, self.images) as bar:
             since, images_since, note = time.monotonic(), self.images, ""
-            for chosen in shuffled(experiment.seed, len(pixels), self.images, train.batch):
-                if self.images >= self.total:
-                    break
+            while self.images < self.total:
                 before, step = self.images, self.images // train.batch
-                chosen = chosen.to(self.device)
-                y = None if labels is None else labels[chosen]
-                batch = draw_batch(pixels[chosen], y, no_class, self.objective, train, experiment.seed, step)
-                loss, norm = self.step(batch)
-                self._losses.append(loss)
+                norm = self.step(self.batch(step))
                 bar.advance(train.batch, note)
 
+                stopping = distributed.any_of(bool(stop))
                 due = {
                     "log": (step + 1) % steps_per_row == 0 or self.images == self.total,
                     "samples": _crossed(before, self.images, train.samples_every),
                     "evaluate": _crossed(before, self.images, experiment.evaluate.every) and self.images < self.total,
-                    "checkpoint": _crossed(before, self.images, train.checkpoint_every) or bool(stop),
+                    "checkpoint": _crossed(before, self.images, train.checkpoint_every) or stopping,
                 }
                 if not any(due.values()):
                     continue
-                mean = float(torch.stack(self._losses).mean())  # waits for the device
+                mean = self._mean_loss()  # waits for the device
                 elapsed = time.monotonic() - since
                 self.seconds += elapsed
-                if not math.isfinite(mean):
-                    raise Diverged(
-                        f"the loss is {mean} after {self.images:,} images, at learning rate"
-                        f" {train.rate.at(before, self.total):.3g}; lower train.rate.peak"
-                    )
                 if due["log"]:
+                    row: dict[str, Any] = {"images": self.images, "learning_rate": train.rate.at(before, self.total)}
+                    if mean is not None:
+                        row["loss"] = mean
+                    if norm is not None:
+                        row["gradient_norm"] = float(norm)
+                    if train.on_nonfinite == "skip":
+                        row["skipped_steps"] = self.skipped
                     speed = (self.images - images_since) / max(elapsed, 1e-9)
-                    note = f"loss {mean:.4f}"
-                    hooks.log({
-                        "images": self.images, "loss": mean, "learning_rate": train.rate.at(before, self.total),
-                        "gradient_norm": float(norm), "images_per_second": speed, "train_seconds": self.seconds,
-                    })  # fmt: skip
+                    hooks.log({**row, "images_per_second": speed, "train_seconds": self.seconds})
+                    note = "" if mean is None else f"loss {mean:.4f}"
+                    note += f", {self.skipped} steps skipped" if self.skipped else ""
                     self._losses.clear()
                 paused = time.monotonic()
                 if due["samples"]:
@@ -196,8 +233,8 @@ class Trainer:
                     hooks.checkpoint(self.images)
                 self.network.train()
                 bar.pause(time.monotonic() - paused)
-                if stop:
-                    raise Interrupted(stop[0])
+                if stopping:
+                    raise Interrupted(stop[0] if stop else signal.SIGTERM)
                 since, images_since = time.monotonic(), self.images
 
     def sampling_network(self, weights: str) -> nn.Module:
@@ -205,14 +242,15 @@ class Trainer:
         return self.ema.network if weights == "ema" and self.ema is not None else self.network.eval()
 
     def state(self) -> dict[str, Any]:
-        """All that the next step depends on."""
+        """All that the next step depends on; to be called in every process."""
         return {
             "network": self.network.state_dict(),
             "ema": self.ema.network.state_dict() if self.ema else None,
             "optimizer": self.optimizer.state_dict(),
             "images": self.images,
             "seconds": self.seconds,
-            "losses": [float(loss) for loss in self._losses],
+            "skipped": self.skipped,
+            "losses": [float(distributed.mean_of(loss)) for loss in self._losses],
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
@@ -221,29 +259,76 @@ class Trainer:
         if self.ema is not None:
             self.ema.network.load_state_dict(state["ema"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.images, self.seconds = state["images"], state["seconds"]
+        self.images, self.seconds, self.skipped = state["images"], state["seconds"], state["skipped"]
         self._losses = [torch.tensor(loss, device=self.device) for loss in state["losses"]]
 
+    def _alone(self, alone: bool) -> contextlib.AbstractContextManager[None]:
+        """Gradients meet those of the other processes only at the last part of a batch."""
+        if alone and isinstance(self._parallel, DistributedDataParallel):
+            return self._parallel.no_sync()  # type: ignore[no-any-return]
+        return contextlib.nullcontext()
 
-def _split(batch: Batch, parts: int) -> Iterator[Batch]:
-    pieces = [[None] * parts if tensor is None else tensor.chunk(parts) for tensor in batch]
-    return (Batch(*piece) for piece in zip(*pieces, strict=True))  # type: ignore[arg-type]
+    def _mean_loss(self) -> float | None:
+        """Over the steps since the last row; None where all of them were skipped.
+
+        Raises:
+            Diverged: it is not finite.
+        """
+        if not self._losses:
+            return None
+        losses = distributed.mean_of(torch.stack(self._losses))
+        if not bool(losses.isfinite().all()):
+            first = int((~losses.isfinite()).nonzero()[0])
+            step = self.images // self.experiment.train.batch - len(losses) + first
+            raise self._diverged(self.batch(step), step, untouched=False)
+        return float(losses.mean())
+
+    def _diverged(self, batch: Batch, step: int, untouched: bool) -> Diverged:
+        """What happened, with the levels of the images whose own loss is no number, where the weights can still tell."""
+        train = self.experiment.train
+        with torch.no_grad(), autocast(self.precision, self.device):
+            guilty = ~training_loss(self.model, self.objective, self.network, batch).isfinite()
+        levels = batch.level[guilty] if untouched and bool(guilty.any()) else batch.level
+        low, high = float(levels.min()), float(levels.max())
+        where = f"level {low:.1f}" if low == high else f"levels {low:.1f} to {high:.1f}"
+        return Diverged(
+            f"the loss or its gradient is not finite at step {step} (after {step * train.batch:,} images), {where},"
+            f" learning rate {train.rate.at(step * train.batch, self.total):.3g};"
+            " lower train.rate.peak, set train.clip, or go on without such steps by train.on_nonfinite=skip",
+            batch, untouched,
+        )  # fmt: skip
+
+
+def _parts(batch: Batch, accumulate: int) -> Iterator[tuple[Batch, bool]]:
+    """This process's share of a global batch, in so many parts, and whether a part is the last."""
+    pieces: list[Any] = []
+    for tensor in batch:
+        mine = None if tensor is None else tensor.chunk(distributed.size())[distributed.rank()]
+        pieces.append([None] * accumulate if mine is None else mine.chunk(accumulate))
+    for number, piece in enumerate(zip(*pieces, strict=True)):
+        yield Batch(*piece), number == accumulate - 1
 
 
 def _crossed(before: int, after: int, every: int | None) -> bool:
     return every is not None and before // every != after // every
 
 
-@contextmanager
+@contextlib.contextmanager
 def _stop_signals() -> Iterator[list[int]]:
     """A list that receives the first SIGINT or SIGTERM; a second one has its usual effect, at once."""
     received: list[int] = []
     usual: dict[signal.Signals, Any] = {}
+    first = [0.0]
 
     def receive(signum: int, frame: Any) -> None:
+        if received and distributed.launched() and time.monotonic() - first[0] < SAME_REQUEST:
+            return
+        if received:
+            for number, handler in usual.items():
+                signal.signal(number, handler)
+            os.kill(os.getpid(), signum)
+        first[0] = time.monotonic()
         received.append(signum)
-        for number, handler in usual.items():
-            signal.signal(number, handler)
 
     try:
         for number in (signal.SIGINT, signal.SIGTERM):

@@ -22,7 +22,7 @@ TINY = ["train.images=64", "train.batch=32", "sampling.steps=2", "evaluate.n=8",
 
 def test_a_run_leaves_everything_in_its_folder(smoke_run: Path) -> None:
     names = {path.name for path in smoke_run.iterdir()}
-    assert names >= {"resolved.yaml", "environment.json", "metrics.jsonl", "samples", "checkpoint.pt", "ema.safetensors",
+    assert names >= {"resolved.yaml", "environment.json", "metrics.jsonl", "samples", "checkpoints", "ema.safetensors",
                      "raw.safetensors", "report.html", "result.json", "denoising.png", "data.json"}  # fmt: skip
     assert [file.name for file in sorted((smoke_run / "samples").iterdir())] == [
         "000000000.png", "000001600.png", "000003200.png",

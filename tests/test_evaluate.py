@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from ddpm_lab.choice import Choice
-from ddpm_lab.evaluate import Evaluator, Reference, evaluators, frechet, kernel
+from ddpm_lab.evaluate import Evaluator, Statistics, evaluators, frechet, kernel
 from registry.datasets import ImageSet
 from registry.datasets.shapes import shapes
 
@@ -21,8 +21,8 @@ def _features(count: int, seed: int, shift: float = 0.0) -> Tensor:
     return torch.randn(count, 12, generator=rng, dtype=torch.float64) @ mix + shift
 
 
-def _reference(features: Tensor) -> Reference:
-    return Reference(features.sum(0), features.T @ features, torch.tensor(len(features)), features)
+def _statistics(features: Tensor) -> Statistics:
+    return Statistics(features.sum(0), features.T @ features, torch.tensor(len(features)), features)
 
 
 def _by_scipy(a: Tensor, b: Tensor) -> float:
@@ -36,7 +36,7 @@ def test_frechet_distance_agrees_with_scipy_and_torch_fidelity(shift: float) -> 
     from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
 
     real, fake = _features(3000, 1), _features(1000, 2, shift)
-    ours = frechet(_reference(real), fake)
+    ours = frechet(_statistics(real), _statistics(fake))
     theirs = fid_statistics_to_metric(fid_features_to_statistics(fake), fid_features_to_statistics(real), verbose=False)
     assert ours == pytest.approx(_by_scipy(real, fake), rel=1e-6)
     assert ours == pytest.approx(theirs["frechet_inception_distance"], rel=1e-6)
@@ -44,8 +44,8 @@ def test_frechet_distance_agrees_with_scipy_and_torch_fidelity(shift: float) -> 
 
 def test_frechet_distance_of_a_set_from_itself_is_zero_and_a_shift_costs_its_square() -> None:
     real = _features(3000, 1)
-    assert frechet(_reference(real), real) == pytest.approx(0, abs=1e-6)
-    assert frechet(_reference(real), real + 2.0) == pytest.approx(12 * 4.0, rel=1e-9)
+    assert frechet(_statistics(real), _statistics(real)) == pytest.approx(0, abs=1e-6)
+    assert frechet(_statistics(real), _statistics(real + 2.0)) == pytest.approx(12 * 4.0, rel=1e-9)
 
 
 def test_kernel_distance_agrees_with_torch_fidelity_where_one_subset_is_the_whole_set() -> None:
@@ -54,7 +54,7 @@ def test_kernel_distance_agrees_with_torch_fidelity_where_one_subset_is_the_whol
     real, fake = _features(400, 1), _features(400, 2, 0.5)
     theirs = kid_features_to_metric(fake, real, kid_subsets=1, kid_subset_size=400, verbose=False)
     # Every subset of 400 out of 400 is the whole set, in another order.
-    assert kernel(_reference(real), fake) == pytest.approx(theirs["kernel_inception_distance_mean"], rel=1e-6)
+    assert kernel(_statistics(real), _statistics(fake)) == pytest.approx(theirs["kernel_inception_distance_mean"], rel=1e-6)
 
 
 @pytest.fixture
@@ -98,7 +98,7 @@ def test_other_data_or_another_extractor_is_another_protocol(data: ImageSet) -> 
 def test_the_floor_is_below_noise_and_never_promises_more_images_than_are_held_out(data: ImageSet) -> None:
     evaluator = _evaluator(data)
     noise = torch.randint(0, 256, (300, 1, 28, 28), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
-    records = evaluator.results(evaluator.features(noise), {})
+    records = evaluator.results(_statistics(evaluator.features(noise)), {})
     for record in records:
         assert record["floor_n"] == len(data.test) == 200
         assert record["floor"] < 0.2 * record["value"], record["metric"]

@@ -1,6 +1,7 @@
 """Training: the same seed gives the same weights, an interrupt loses nothing, and the network learns."""
 
 import copy
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -8,9 +9,9 @@ import torch
 from torch import Tensor
 
 from ddpm_lab.build import DataShape, build_data, build_model, build_objective
-from ddpm_lab.checkpoint import load_checkpoint, load_weights, save_checkpoint
+from ddpm_lab.checkpoint import Checkpoints, load_weights
 from ddpm_lab.recipe import load_recipe
-from ddpm_lab.train import Hooks, Trainer, draw_batch, training_loss
+from ddpm_lab.train import Diverged, Hooks, Trainer, draw_batch, training_loss
 from registry.errors import BadInput
 
 
@@ -28,7 +29,7 @@ def _nothing(_: object) -> None:
 def _train(trainer: Trainer, *, stop_at: int | None = None, keep: Path | None = None) -> Trainer:
     def checkpoint(images: int) -> None:
         if images == stop_at and keep is not None:
-            save_checkpoint(keep, trainer.state())
+            Checkpoints(keep).save(images, trainer.state(), keep=1)
 
     trainer.run(Hooks(_nothing, _nothing, _nothing, checkpoint))
     return trainer
@@ -51,9 +52,9 @@ def test_the_same_seed_gives_the_same_bits_and_another_seed_does_not() -> None:
 @pytest.mark.parametrize("options", [[], ["classes=true", "train.flip=true", "train.optimizer.name=SGD"]])
 def test_a_run_resumed_from_a_checkpoint_ends_in_the_same_bits(tmp_path: Path, options: list[str]) -> None:
     options = [*options, "train.checkpoint_every=160"]
-    whole = _train(_trainer(*options), stop_at=160, keep=tmp_path / "half.pt")
+    whole = _train(_trainer(*options), stop_at=160, keep=tmp_path)
     resumed = _trainer(*options)
-    resumed.load_state(load_checkpoint(tmp_path / "half.pt"))
+    resumed.load_state(Checkpoints(tmp_path).load() or {})
     assert resumed.images == 160
     assert _same(whole, _train(resumed))
 
@@ -94,15 +95,17 @@ def test_the_loss_of_a_silent_network_is_the_mean_square_of_the_target() -> None
     trainer = _trainer("target=epsilon", "levels=uniform")
     images = trainer.data.images.repeat(8, 1, 1, 1)
     batch = draw_batch(images, None, 0, trainer.objective, trainer.experiment.train, 0, 0)
-    assert float(training_loss(trainer.model, trainer.objective, trainer.network, batch)) == pytest.approx(1.0, abs=0.01)
+    assert float(training_loss(trainer.model, trainer.objective, trainer.network, batch).mean().detach()) == pytest.approx(
+        1.0, abs=0.01
+    )
 
 
 def test_training_lowers_the_loss_on_the_same_batch() -> None:
     trainer = _trainer("train.images=1600")
     batch = draw_batch(trainer.data.images, None, 0, trainer.objective, trainer.experiment.train, 0, 0)
-    before = float(training_loss(trainer.model, trainer.objective, trainer.network, batch))
+    before = float(training_loss(trainer.model, trainer.objective, trainer.network, batch).mean().detach())
     _train(trainer)
-    assert float(training_loss(trainer.model, trainer.objective, trainer.network, batch)) < 0.8 * before
+    assert float(training_loss(trainer.model, trainer.objective, trainer.network, batch).mean().detach()) < 0.8 * before
 
 
 def test_the_average_that_is_sampled_is_the_average_that_was_stepped() -> None:
@@ -115,17 +118,6 @@ def test_the_average_that_is_sampled_is_the_average_that_was_stepped() -> None:
     assert any(not torch.equal(a, b) for a, b in zip(ema.parameters(), fresh.parameters(), strict=True))
 
 
-def test_a_checkpoint_with_a_pickle_is_refused_and_nothing_runs(tmp_path: Path) -> None:
-    class Trap:
-        def __reduce__(self) -> tuple[object, tuple[str]]:
-            return (Path.touch, (tmp_path / "sprung",))  # type: ignore[return-value]
-
-    torch.save({"network": Trap()}, tmp_path / "trap.pt")
-    with pytest.raises(BadInput, match="not a readable checkpoint"):
-        load_checkpoint(tmp_path / "trap.pt")
-    assert not (tmp_path / "sprung").exists()
-
-
 def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
     network = copy.deepcopy(_trainer().network)
     with pytest.raises(BadInput, match="no such weights"):
@@ -133,3 +125,54 @@ def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
     (tmp_path / "ema.safetensors").write_bytes(b"\0" * 100)
     with pytest.raises(BadInput, match="do not fit"):
         load_weights(tmp_path / "ema.safetensors", network)
+
+
+def _poison(trainer: Trainer, step: int) -> None:
+    """From now on the loss of two images of that step is no number."""
+    usual = trainer.objective.loss
+
+    def loss(prediction: Tensor, target: Tensor) -> Tensor:
+        values = usual(prediction, target)
+        if trainer.images == step * trainer.experiment.train.batch:
+            values[3:5] *= torch.nan
+        return values
+
+    trainer.objective = dataclasses.replace(trainer.objective, loss=loss)
+
+
+def test_a_loss_that_is_no_number_stops_the_run_before_it_harms_the_weights() -> None:
+    trainer = _trainer("train.images=640")
+    _poison(trainer, 7)
+    with pytest.raises(Diverged, match=r"not finite at step 7 \(after 224 images\), levels .* to .*, learning rate") as caught:
+        _train(trainer)
+    assert trainer.images == 7 * 32
+    assert all(bool(value.isfinite().all()) for value in _weights(trainer))
+    levels = caught.value.batch.level[3:5]
+    assert f"{float(levels.min()):.1f} to {float(levels.max()):.1f}" in str(caught.value)
+    assert caught.value.untouched
+    assert torch.equal(caught.value.batch.x0, trainer.batch(7).x0)
+
+
+def test_a_device_that_must_not_wait_learns_of_it_when_a_row_is_due() -> None:
+    trainer = _trainer("train.images=32000")  # five steps to a row
+    trainer.looks_at_each_step = False
+    _poison(trainer, 7)
+    with pytest.raises(Diverged, match="at step 7 ") as caught:
+        _train(trainer)
+    assert trainer.images == 10 * 32
+    assert not caught.value.untouched
+    assert torch.equal(caught.value.batch.x0, trainer.batch(7).x0)
+
+
+def test_skip_goes_on_without_that_step_and_counts_it() -> None:
+    rows: list[dict[str, object]] = []
+    trainer = _trainer("train.images=640", "train.on_nonfinite=skip")
+    _poison(trainer, 7)
+    trainer.run(Hooks(rows.append, _nothing, _nothing, _nothing))
+    assert trainer.images == 640
+    assert [row["skipped_steps"] for row in rows] == [0] * 7 + [1] * 13
+    assert "loss" not in rows[7]
+    assert all(bool(value.isfinite().all()) for value in _weights(trainer))
+    resumed = _trainer("train.images=640", "train.on_nonfinite=skip")
+    resumed.load_state(trainer.state())
+    assert resumed.skipped == 1

@@ -1,0 +1,112 @@
+"""Several processes: the same batches, losses, images and metrics as one, and no run lost with one of them."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import ROOT, Lab
+from safetensors.numpy import load_file
+
+# SGD, because a normalised update (AdamW, Muon) blows rounding up to its own size where a gradient is tiny.
+FEW = [
+    "train.optimizer=SGD", "train.rate.peak=0.02", "train.images=320", "train.batch=32", "train.precision=fp32",
+    "evaluate.every=160", "evaluate.n=40", "evaluate.n_during=24", "sampling.batch=8", "sampling.steps=4",
+]  # fmt: skip
+Torchrun = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+def _torchrun(*words: str | Path, restarts: int = 0) -> list[str]:
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", f"--max-restarts={restarts}"]
+    return [*launch, "-m", "ddpm_lab", *map(str, words)]
+
+
+@pytest.fixture
+def two() -> Torchrun:
+    """The command in two processes."""
+
+    def call(*words: str | Path) -> "subprocess.CompletedProcess[str]":
+        env = {**os.environ, "OMP_NUM_THREADS": "1"}
+        return subprocess.run(_torchrun(*words), cwd=ROOT, env=env, capture_output=True, text=True, timeout=300)
+
+    return call
+
+
+def _rows(run: Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def _result(run: Path) -> dict[str, float]:
+    return {line["metric"]: line["value"] for line in json.loads((run / "result.json").read_text())["metrics"]}
+
+
+@pytest.mark.parametrize("options", [[], pytest.param(["classes=true", "train.accumulate=2"], marks=pytest.mark.slow)])
+def test_two_processes_train_and_measure_as_one(lab: Lab, two: Torchrun, tmp_path: Path, options: list[str]) -> None:
+    one_process = lab("run", "smoke", *FEW, *options, "--results", tmp_path / "one", env={"OMP_NUM_THREADS": "1"})
+    assert one_process.returncode == 0, one_process.stderr
+    both = two("run", "smoke", *FEW, *options, "--results", tmp_path / "two")
+    assert both.returncode == 0, both.stderr
+    assert both.stderr.count("report: ") == 1
+    assert len(list((tmp_path / "two/smoke").iterdir())) == 1
+    a, b = (tmp_path / name / "latest" for name in ("one", "two"))
+    assert [row["images"] for row in _rows(a)] == [row["images"] for row in _rows(b)]
+    for here, there in zip(_rows(a), _rows(b), strict=True):
+        for key in {"loss", "gradient_norm", "learning_rate"} & set(here):
+            assert there[key] == pytest.approx(here[key], rel=1e-4), (key, here["images"])
+        if "FID/fashion_cnn" in here:
+            assert there["FID/fashion_cnn"] == pytest.approx(here["FID/fashion_cnn"], rel=1e-3)
+    weights, others = load_file(a / "ema.safetensors"), load_file(b / "ema.safetensors")
+    assert max(float(np.abs(weights[name] - others[name]).max()) for name in weights) < 1e-5
+    assert _result(b)["FID"] == pytest.approx(_result(a)["FID"], rel=1e-3)
+
+
+def test_the_same_images_and_the_same_distance_on_two_processes(
+    lab: Lab, two: Torchrun, smoke_run: Path, tmp_path: Path
+) -> None:
+    for name, call in (("one", lab), ("two", two)):
+        done = call("sample", smoke_run, "-n", "300", "--steps", "2", "--out", tmp_path / f"{name}.npz")
+        assert done.returncode == 0, done.stderr
+        done = call("evaluate", tmp_path / f"{name}.npz", "--dataset", "shapes")
+        assert done.returncode == 0, done.stderr
+    one, other = (np.load(tmp_path / f"{name}.npz") for name in ("one", "two"))
+    assert np.array_equal(one["arr_0"], other["arr_0"])
+    assert np.array_equal(one["arr_1"], other["arr_1"])
+    values = [
+        [line["value"] for line in json.loads((tmp_path / f"{name}.evaluation.json").read_text())] for name in ("one", "two")
+    ]
+    assert values[0] == pytest.approx(values[1], rel=1e-6, abs=1e-9)
+
+
+def test_a_batch_that_does_not_divide_is_refused(two: Torchrun, tmp_path: Path) -> None:
+    done = two("run", "smoke", "train.batch=33", "--results", tmp_path / "results")
+    assert done.returncode != 0
+    assert "train.batch: 33 images do not divide over 2 processes" in done.stderr
+    assert not (tmp_path / "results").exists()
+
+
+@pytest.mark.slow
+def test_a_process_that_dies_is_said_and_torchrun_resumes_the_run(tmp_path: Path, two: Torchrun) -> None:
+    words = ["run", "smoke", *FEW, "train.images=3200", "train.checkpoint_every=320", "evaluate.every=null", "--results"]
+    env = {**os.environ, "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(
+        _torchrun(*words, tmp_path / "killed", restarts=1), cwd=ROOT, env=env, stderr=subprocess.PIPE, text=True
+    )
+    while not list((tmp_path / "killed").glob("smoke/*/checkpoints/*.sha256")):
+        assert process.poll() is None
+        time.sleep(0.05)
+    children = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True).stdout.split()
+    os.kill(int(children[-1]), signal.SIGKILL)
+    _, said = process.communicate(timeout=300)
+    assert process.returncode == 0, said
+    assert "another process of this run is gone; the last good checkpoint is of" in said
+    assert "resuming" in said
+    assert len(list((tmp_path / "killed/smoke").iterdir())) == 1
+    assert two(*words, tmp_path / "whole").returncode == 0
+    killed, whole = (load_file(tmp_path / name / "latest/ema.safetensors") for name in ("killed", "whole"))
+    assert max(float(np.abs(killed[name] - whole[name]).max()) for name in whole) < 1e-4
