@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import pickle
 from pathlib import Path
 from typing import Any
@@ -106,10 +107,11 @@ def _read(file: Path) -> State:
         raise BadInput(f"{file}: not a checkpoint of tensors and numbers ({str(error).splitlines()[0]})") from None
 
 
-def save_weights(file: Path, network: nn.Module, about: dict[str, str]) -> None:
-    """The network's weights as safetensors, with a few words about them."""
+def save_weights(file: Path, network: nn.Module, about: dict[str, Any]) -> None:
+    """The network's weights as safetensors, with a few words about them as JSON."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
-    write_whole(file, lambda path: path.write_bytes(save(tensors, metadata=about)))
+    # One entry, because safetensors shuffles several: the same weights are to be the same bytes.
+    write_whole(file, lambda path: path.write_bytes(save(tensors, metadata={"ddpm_lab": json.dumps(about)})))
 
 
 def load_weights(file: Path, network: nn.Module) -> None:

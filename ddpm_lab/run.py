@@ -125,7 +125,7 @@ class Execution:
 
     def save_weights(self) -> None:
         """raw.safetensors, and ema.safetensors where the run has an EMA."""
-        about = {"images": str(self.trainer.images), "backbone": self.experiment.backbone.name}
+        about = {"images": self.trainer.images, "backbone": self.experiment.backbone.name}
         save_weights(self.folder.weights("raw"), self.trainer.network, about)
         if self.trainer.ema is not None:
             save_weights(self.folder.weights("ema"), self.trainer.ema.network, about)

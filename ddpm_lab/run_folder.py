@@ -77,7 +77,7 @@ class RunFolder:
             BadInput: it cannot be written.
         """
         try:
-            self._lock = os.open(self.path / ".lock", os.O_CREAT | os.O_WRONLY)  # let go when the process ends
+            self._lock = os.open(self.path / ".lock", os.O_CREAT | os.O_RDONLY)  # let go when the process ends
         except OSError as error:
             raise BadInput(f"{self.path}: cannot be written ({error.strerror}); mend that, or name other --results") from None
         try:
