@@ -10,6 +10,9 @@ PYTEST = OMP_NUM_THREADS=1 $(PY) -m pytest -n 2
 flag = $(if $($(1)),$(2) $(3)$($(1))$(3))
 DRAWING = $(call flag,SAMPLER,--sampler) $(call flag,STEPS,--steps) $(call flag,SEED,--seed) \
           $(call flag,GUIDANCE,--guidance) $(call flag,WEIGHTS,--weights) $(call flag,DEVICE,--device)
+# Each of several processes gets its share of the cores.
+SHARE   = OMP_NUM_THREADS=$${OMP_NUM_THREADS:-$$(( ($$(getconf _NPROCESSORS_ONLN) + $(NPROC) - 1) / $(NPROC) ))}
+RUNNER  = $(if $(NPROC),$(SHARE) $(PY) -m torch.distributed.run --standalone --nproc-per-node=$(NPROC) -m ddpm_lab,$(LAB))
 RECIPE  = $(EXP) $(SET) --budget $(BUDGET) $(call flag,DEVICE,--device)
 
 .PHONY: run check list sample evaluate test test-all lint setup help clean
@@ -26,9 +29,9 @@ $(VENV)/.installed: setup.cfg constraints.txt pyproject.toml
 	@$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
 	@touch $@
 
-run: setup ## EXP=cosine_l1 [SET="train.images=50000 loss.name=l2"] [BUDGET=gpu] [RESUME=1]: train, sample, evaluate, report
+run: setup ## EXP=cosine_l1 [SET="train.images=50000 loss.name=l2"] [BUDGET=gpu] [RESUME=1] [NPROC=2]: train, sample, evaluate, report
 	@test -n "$(EXP)" || { echo 'make run: name an experiment, such as EXP=cosine_l1' >&2; exit 2; }
-	@$(LAB) run $(RECIPE) $(if $(RESUME),--resume)
+	@$(RUNNER) run $(RECIPE) $(if $(RESUME),--resume)
 
 check: setup ## EXP=cosine_l1 [SET=...] [BUDGET=...]: validate, print what it is and will take; trains nothing
 	@test -n "$(EXP)" || { echo 'make check: name an experiment, such as EXP=cosine_l1' >&2; exit 2; }

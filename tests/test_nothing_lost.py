@@ -12,7 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from conftest import ROOT, Lab
+
+from ddpm_lab.run_folder import RunFolder
 
 # A checkpoint after every other step: much of the time something is being written.
 BUSY = ["train.images=3200", "train.checkpoint_every=64", "train.samples_every=640", "evaluate.every=640", "evaluate.n=16",
@@ -117,6 +120,34 @@ def test_a_run_that_is_running_is_not_resumed_by_another(lab: Lab, tmp_path: Pat
     finally:
         process.kill()
         process.communicate()
+
+
+BROKEN = """
+from registry.losses import LOSSES
+
+@LOSSES.register("broken")
+def broken(prediction, target):
+    "A loss that is infinite at its fourth call."
+    broken.calls = getattr(broken, "calls", 0) + 1
+    return (prediction - target) ** 2 * (float("inf") if broken.calls == 4 else 1)
+"""
+
+
+def test_a_loss_that_is_no_number_leaves_a_checkpoint_and_the_batch(lab: Lab, tmp_path: Path) -> None:
+    (tmp_path / "broken.py").write_text(BROKEN)
+    words = [f"plugins=[{tmp_path / 'broken.py'}]", "loss=broken", "train.images=320"]
+    done = lab("run", "smoke", *words, "--results", tmp_path / "results")
+    assert done.returncode == 1
+    (line,) = [line for line in done.stderr.splitlines() if "error" in line]
+    assert "not finite at step 3 (after 96 images), levels" in line
+    assert "the last good checkpoint is of 96 images" in line
+    kept = tmp_path / "results/latest/nonfinite.pt"
+    assert torch.load(kept, weights_only=True)["x0"].shape == (32, 1, 16, 16)
+    assert line.endswith(str(kept.resolve()))
+
+
+def test_runs_that_start_in_the_same_second_have_folders_of_their_own(tmp_path: Path) -> None:
+    assert len({RunFolder.create(tmp_path, "smoke").path for _ in range(20)}) == 20
 
 
 @pytest.fixture
