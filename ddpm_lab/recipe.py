@@ -13,12 +13,14 @@ import yaml
 
 from ddpm_lab.choice import Choice
 from ddpm_lab.experiment import PART_KEYS, Experiment
+from ddpm_lab.run_folder import recorded_hash
 from ddpm_lab.yaml_loader import describe, parse, read_mapping
 from registry.errors import BadInput, did_you_mean
 from registry.plugins import load_file, load_installed
 from registry.shelf import OptionError
 
 HOME = Path("experiments")
+RESOLVED = "resolved.yaml"  # the record of a run, in its folder: complete, and its plugins beside it
 COMMAND_LINE = "command line"
 DEFAULT_BUDGET = "cpu"
 
@@ -48,7 +50,7 @@ class _Tree:
             if dotted in PART_KEYS:
                 value = {"name": value} if isinstance(value, str) else value
                 old = base.get(key)
-                if isinstance(old, dict) and isinstance(value, dict) and value.get("name", old["name"]) != old["name"]:
+                if isinstance(old, dict) and isinstance(value, dict) and value.get("name", old.get("name")) != old.get("name"):
                     del base[key]
             self.origin[dotted] = origin
             if isinstance(value, Mapping) and isinstance(base.get(key), dict):
@@ -73,14 +75,12 @@ def find(name: str, folder: Path = HOME) -> Path:
         BadInput: there is none; the nearest names are given.
     """
     path = Path(name)
-    if (path / "resolved.yaml").is_file():
-        return path / "resolved.yaml"
-    if path.suffix in {".yaml", ".yml"} and path.is_file():
-        return path
-    if (named := folder / f"{name}.yaml").is_file():
-        return named
+    is_yaml = path.suffix in {".yaml", ".yml"}
+    for candidate in (path / RESOLVED, *([path] if is_yaml else []), folder / f"{name}.yaml"):
+        if _is_file(candidate):
+            return candidate
     known = [file.stem for file in folder.glob("*.yaml")]
-    if path.suffix in {".yaml", ".yml"} or not known:
+    if is_yaml or not known:
         raise BadInput(f"no experiment '{name}': no such file" + ("" if known else f", and no {folder}/ here"))
     raise BadInput(f"no experiment named '{name}' in {folder}/; {did_you_mean(name, known)}")
 
@@ -110,13 +110,20 @@ def load_recipe(name: str, overrides: Iterable[str] = (), budget: str | None = N
     tree.merge(_override_layer(overrides), COMMAND_LINE)
     plugins = _load_plugins(tree, file)
     # A run's folder, perhaps by way of `results/latest`, is named after its experiment.
-    experiment_name = file.resolve().parent.parent.name if file.name == "resolved.yaml" else file.stem
+    experiment_name = file.resolve().parent.parent.name if file.name == RESOLVED else file.stem
     return Recipe(experiment_name, _validate(tree, str(file)), plugins)
 
 
 def dump(experiment: Experiment) -> str:
     """The experiment as YAML, complete."""
     return yaml.safe_dump(experiment.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:
+        return False  # such as a name that is too long
 
 
 def _chain(file: Path) -> list[tuple[Path, dict[str, Any]]]:
@@ -131,6 +138,8 @@ def _chain(file: Path) -> list[tuple[Path, dict[str, Any]]]:
         chain.append((file, layer))
         if parent is None:
             return chain
+        if file.name == RESOLVED:
+            raise BadInput(f"{file}: extends: the record of a run stands alone; take `extends` out, or name the file otherwise")
         if not isinstance(parent, str):
             raise BadInput(f"{file}: extends: the name or path of one experiment was expected, not {describe(parent)}")
         file = _parent(parent, file)
@@ -138,7 +147,7 @@ def _chain(file: Path) -> list[tuple[Path, dict[str, Any]]]:
 
 def _parent(name: str, child: Path) -> Path:
     beside = child.parent / (name if name.endswith((".yaml", ".yml")) else f"{name}.yaml")
-    if beside.is_file():
+    if _is_file(beside):
         return beside
     try:
         return find(name)
@@ -147,11 +156,11 @@ def _parent(name: str, child: Path) -> Path:
 
 
 def _budget_file(chain: list[tuple[Path, dict[str, Any]]], budget: str | None) -> Path | None:
-    folders = dict.fromkeys(file.parent / "budgets" for file, _ in chain)
+    folders = dict.fromkeys(file.parent / "budgets" for file, _ in chain if file.name != RESOLVED)
     if budget is not None:
         folders[HOME / "budgets"] = None
     for folder in folders:
-        if (file := folder / f"{budget or DEFAULT_BUDGET}.yaml").is_file():
+        if _is_file(file := folder / f"{budget or DEFAULT_BUDGET}.yaml"):
             return file
     if budget is None:
         return None  # an experiment on its own, which says all itself
@@ -194,15 +203,26 @@ def _load_plugins(tree: _Tree, file: Path) -> tuple[Path, ...]:
     origin = tree.origin_of("plugins", str(file))
     # A path in a file is relative to that file; one on the command line, to where the user stands.
     folder = Path() if origin == COMMAND_LINE else Path(origin).parent
-    paths = tuple((folder / Path(item).expanduser()).resolve() for item in named)
+    paths = tuple(_plugin(item, folder, origin) for item in named)
     for path in paths:
         try:
-            load_file(path)
+            load_file(path, recorded_hash(path) if Path(origin).name == RESOLVED else None)
         except BadInput as error:
             raise BadInput(f"{origin}: plugins: {error}") from error
     if named:
         tree.values["plugins"] = [str(path) for path in paths]
     return paths
+
+
+def _plugin(name: str, folder: Path, origin: str) -> Path:
+    """The file of a plugin; the record of a run names copies in its own folder only, which nobody else chose to run."""
+    try:
+        path = (folder / Path(name).expanduser()).resolve()
+    except (ValueError, RuntimeError, OSError) as error:  # a zero byte, a user who is not known, links in a circle
+        raise BadInput(f"{origin}: plugins: '{name}' is no path ({error})") from None
+    if Path(origin).name == RESOLVED and not path.is_relative_to(folder.resolve()):
+        raise BadInput(f"{origin}: plugins: '{name}' is outside of the run's folder; a run's plugins are the copies in it")
+    return path
 
 
 def _validate(tree: _Tree, file: str) -> Experiment:

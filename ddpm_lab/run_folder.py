@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import os
 import secrets
@@ -122,15 +123,28 @@ class RunFolder:
         write_text(self.metrics, "".join(json.dumps(row) + "\n" for row in self.read_metrics()[:rows]))
 
     def keep_plugins(self, files: tuple[Path, ...]) -> tuple[str, ...]:
-        """Copy plugin files in; their paths relative to the folder, for resolved.yaml."""
+        """Copy plugin files in, each with its SHA-256 in a file beside it; their paths in the folder, for resolved.yaml."""
         if files:
             self.plugins.mkdir(exist_ok=True)
         kept = []
         for number, file in enumerate(files):
             copy = self.plugins / f"{number}_{file.name}"
             shutil.copyfile(file, copy)
+            write_text(_hash_file(copy), f"{hashlib.sha256(copy.read_bytes()).hexdigest()}  {copy.name}\n")
             kept.append(str(copy.relative_to(self.path)))
         return tuple(kept)
+
+
+def recorded_hash(plugin: Path) -> str:
+    """The SHA-256 that a run recorded of its copy of a plugin; nothing where it recorded none."""
+    try:
+        return _hash_file(plugin).read_text(encoding="utf-8").partition(" ")[0]
+    except (OSError, UnicodeDecodeError):
+        return ""
+
+
+def _hash_file(plugin: Path) -> Path:
+    return plugin.with_name(f"{plugin.name}.sha256")
 
 
 def point_latest(results: Path, path: Path) -> None:

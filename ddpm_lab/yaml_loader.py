@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable
 from pathlib import Path
 from typing import Any
 
@@ -11,32 +10,38 @@ import yaml
 
 from registry.errors import BadInput
 
+LONGEST = 2**18  # bytes of a file; the parser takes two seconds for the worst of them, and no experiment is a tenth as long
+MOST = 10_000  # values in one document, each alias counted with all that it stands for
+
 
 class _Loader(yaml.SafeLoader):
-    """Safe loading, with `1e-4` a float, only `true` and `false` booleans (YAML 1.2), and duplicate keys refused."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        seen: set[str] = set()
-        for key_node, _ in node.value:
-            if key_node.value in seen:
-                raise yaml.MarkedYAMLError(problem=f"duplicate key '{key_node.value}'", problem_mark=key_node.start_mark)
-            seen.add(str(key_node.value))
-        return super().construct_mapping(node, deep)
+    """Safe loading of plain values only, with `1e-4` a float and only `true` and `false` booleans (YAML 1.2)."""
 
 
-_BOOL, _FLOAT, _INT = (f"tag:yaml.org,2002:{kind}" for kind in ("bool", "float", "int"))
+_BOOL, _FLOAT, _INT, _STR, _MERGE = (f"tag:yaml.org,2002:{kind}" for kind in ("bool", "float", "int", "str", "merge"))
 _Loader.yaml_implicit_resolvers = {
     first: [(tag, pattern) for tag, pattern in resolvers if tag not in {_BOOL, _FLOAT, _INT, "tag:yaml.org,2002:timestamp"}]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
 _Loader.add_implicit_resolver(_BOOL, re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF"))
 _Loader.add_implicit_resolver(_INT, re.compile(r"^[-+]?[0-9][0-9_]*$"), list("-+0123456789"))
-_Loader.add_implicit_resolver(
-    _FLOAT,
-    re.compile(r"^(?:[-+]?(?:[0-9][0-9_]*\.?[0-9_]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$"),
-    list("-+.0123456789"),
-)
-_Loader.add_constructor(_INT, lambda loader, node: int(node.value.replace("_", "")))
+# No two of its repetitions can take the same characters: a long word of digits costs one pass.
+_FLOAT_FORM = r"^(?:[-+]?(?:[0-9][0-9_]*(?:\.[0-9_]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$"
+_Loader.add_implicit_resolver(_FLOAT, re.compile(_FLOAT_FORM), list("-+.0123456789"))
+_KEPT = {None, _FLOAT, _STR, *(f"tag:yaml.org,2002:{kind}" for kind in ("null", "seq", "map"))}
+_Loader.yaml_constructors = {tag: make for tag, make in yaml.SafeLoader.yaml_constructors.items() if tag in _KEPT}
+
+
+def _integer(loader: _Loader, node: Any) -> int:
+    return int(loader.construct_scalar(node).replace("_", ""))
+
+
+def _boolean(loader: _Loader, node: Any) -> bool:
+    return {"true": True, "false": False}[loader.construct_scalar(node).lower()]
+
+
+_Loader.add_constructor(_INT, _integer)
+_Loader.add_constructor(_BOOL, _boolean)
 
 
 def parse(text: str) -> Any:
@@ -46,30 +51,68 @@ def parse(text: str) -> Any:
         BadInput: it is no YAML; the text says where and why, in one line.
     """
     try:
-        return yaml.load(text, _Loader)
+        loader = _Loader(text)
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        _count(node, {})
+        return loader.construct_document(node)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
         raise BadInput(f"{where}{error.problem}") from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+    except RecursionError:
+        raise BadInput("not YAML of an experiment: it is nested too deeply") from None
+    except (yaml.YAMLError, ValueError, KeyError, OverflowError) as error:
         raise BadInput(f"not YAML: {' '.join(str(error).split())}") from None
+
+
+def _count(node: yaml.Node, known: dict[yaml.Node, int]) -> int:
+    """How many values a node stands for once its aliases are written out.
+
+    Raises:
+        yaml.MarkedYAMLError: they are too many, one holds itself, or a key is not a word or comes twice.
+    """
+    if node in known:
+        if not known[node]:
+            raise yaml.MarkedYAMLError(problem="an alias inside of what it stands for", problem_mark=node.start_mark)
+        return known[node]
+    known[node] = 0  # until it is counted
+    count, below = 1, node.value if isinstance(node, yaml.SequenceNode) else []
+    if isinstance(node, yaml.MappingNode):
+        keys: set[str] = set()
+        for key, value in node.value:
+            if key.tag not in {_STR, _MERGE} or not isinstance(key, yaml.ScalarNode):
+                name = f"key {key.value}" if isinstance(key, yaml.ScalarNode) else "key here"
+                raise yaml.MarkedYAMLError(problem=f"the {name} is not a word", problem_mark=key.start_mark)
+            if key.value in keys:
+                raise yaml.MarkedYAMLError(problem=f"duplicate key '{key.value}'", problem_mark=key.start_mark)
+            keys.add(key.value)
+            below.append(value)
+    for one in below:
+        count += _count(one, known)
+        if count > MOST:
+            raise yaml.MarkedYAMLError(problem=f"more than {MOST:,} values", problem_mark=node.start_mark)
+    known[node] = count
+    return count
 
 
 def read_mapping(file: Path) -> dict[str, Any]:
     """The mapping in a YAML file; `BadInput` naming the file where there is none."""
     try:
-        text = file.read_text(encoding="utf-8")
+        with open(file, "rb") as stream:
+            content = stream.read(LONGEST + 1)
+        text = content.decode("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise BadInput(f"{file}: cannot be read ({error})") from None
+    if len(content) > LONGEST:
+        raise BadInput(f"{file}: longer than {LONGEST:,} bytes, which is no experiment")
     try:
         value = parse(text)
     except BadInput as error:
         raise BadInput(f"{file}: {error}") from None
     if not isinstance(value, dict):
         raise BadInput(f"{file}: a mapping of keys to values was expected, not {describe(value)}")
-    for key in value:
-        if not isinstance(key, str):
-            raise BadInput(f"{file}: the key {key!r} is not a word")
     return value
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
-import importlib.util
 import sys
+import types
 from pathlib import Path
 
 from registry.backbones import BACKBONES
@@ -59,38 +59,40 @@ def load_installed() -> None:
                 raise BadInput(f"parts '{entry.value}' of the package '{owner}' cannot be loaded: {_reason(error)}") from error
 
 
-def load_file(file: Path) -> None:
-    """Run a plugin file, once.
+def load_file(file: Path, expected: str | None = None) -> None:
+    """Run a plugin file, once; where the SHA-256 of its content is known, only if it is that.
 
     Raises:
-        BadInput: it is missing, or raises; it is named, with the line where it failed.
+        BadInput: it is missing, is another one, or raises; it is named, with the line where it failed.
     """
     file = file.resolve()
-    if not file.is_file():
-        raise BadInput(f"no plugin file '{file}'")
+    try:
+        content = file.read_bytes()
+    except (OSError, ValueError):
+        raise BadInput(f"no plugin file '{file}'") from None
     # By content, so that the copy that a run keeps of its plugin is the plugin.
-    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    digest = hashlib.sha256(content).hexdigest()
+    if expected not in (None, digest):
+        raise BadInput(
+            f"'{file}' is no longer the plugin that the run recorded (SHA-256 {digest[:12]}..., not {expected[:12]}...);"
+            " put the old one back"
+        )
     if digest in _loaded:
         return
-    _loaded.add(digest)
-    name = f"ddpm_lab_plugin_{file.stem}_{digest[:8]}"
-    spec = importlib.util.spec_from_file_location(name, file)
-    if spec is None or spec.loader is None:
-        raise BadInput(f"plugin '{file}' is not a Python file")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    writes, sys.dont_write_bytecode = sys.dont_write_bytecode, True  # nothing is left beside the user's file
+    module = types.ModuleType(f"ddpm_lab_plugin_{file.stem}_{digest[:8]}", f"The plugin {file}.")
+    module.__file__ = str(file)
+    sys.modules[module.__name__] = module
     try:
-        spec.loader.exec_module(module)
-    except Exception as error:  # a plugin may die of anything
+        # What was hashed is what runs: the import system might take a .pyc that lies beside it, or leave one there.
+        exec(compile(content, file, "exec"), vars(module))
+    except (Exception, SystemExit) as error:  # a plugin may die of anything
         trace, line = error.__traceback__, 0
         while trace is not None:
             line = trace.tb_lineno if trace.tb_frame.f_code.co_filename == str(file) else line
             trace = trace.tb_next
         raise BadInput(f"plugin '{file}' fails{f' on line {line}' if line else ''}: {_reason(error)}") from error
-    finally:
-        sys.dont_write_bytecode = writes
+    _loaded.add(digest)
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: BaseException) -> str:
     return " ".join(f"{type(error).__name__}: {error}".split())
