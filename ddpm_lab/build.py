@@ -17,6 +17,7 @@ from registry.errors import BadInput
 from registry.features import Extractor
 from registry.guidance import ConditionalDenoise
 from registry.levels import Levels
+from registry.options import Side
 from registry.path import NoisePath
 from registry.plugins import SHELVES
 from registry.samplers import Denoise, Grid, Noise
@@ -31,7 +32,7 @@ class DataShape:
     """What of the data the network is built for; kept in the run's folder, so that a run needs no data to be sampled."""
 
     name: str
-    image_shape: tuple[int, int, int]
+    image_shape: tuple[Side, Side, Side]  # C, H, W
     class_names: tuple[str, ...] | None
     std: float
     train_hash: str
@@ -76,7 +77,10 @@ def _configured(shelf: str, choice: Choice) -> Callable[..., object]:
 
 def build_data(experiment: Experiment) -> ImageSet:
     """The data set, fetched if need be."""
-    data: ImageSet = _configured("datasets", experiment.dataset)()  # type: ignore[assignment]
+    try:
+        data: ImageSet = _configured("datasets", experiment.dataset)()  # type: ignore[assignment]
+    except (RuntimeError, MemoryError) as error:  # torch has no memory for so many images
+        raise BadInput(f"dataset: {experiment.dataset.name} cannot be had so: {str(error).splitlines()[0]}") from None
     if experiment.classes and data.classes is None:
         raise BadInput(f"classes: true, but the data set '{data.name}' has no labels")
     if experiment.train.batch > len(data.train):
@@ -136,4 +140,4 @@ def _path(experiment: Experiment) -> NoisePath:
     try:
         return _configured("schedules", experiment.schedule)(experiment.timesteps)  # type: ignore[return-value]
     except ValueError as error:
-        raise BadInput(f"schedule: {experiment.schedule!r} at timesteps = {experiment.timesteps}: {error}") from None
+        raise BadInput(f"schedule: {experiment.schedule.flat()} at timesteps = {experiment.timesteps}: {error}") from None

@@ -55,11 +55,14 @@ class Sampling(_Section):
     weights: Literal["auto", "ema", "raw"] = "auto"  # auto: EMA where the run has it
 
 
+_Images = Annotated[int, Field(ge=2, le=10_000_000)]
+
+
 class Evaluate(_Section):
     features: Annotated[tuple[_field("features"), ...], Field(strict=False)] = ()  # type: ignore[valid-type]
-    n: Annotated[int, Field(ge=2)] = 2000
+    n: _Images = 2000
     every: Count | None = None  # images
-    n_during: Annotated[int, Field(ge=2)] = 500
+    n_during: _Images = 500
 
 
 def _by_name(value: Any) -> Any:
@@ -81,7 +84,7 @@ class Experiment(_Section):
     seed: NonNegativeInt = 0
     dataset: _field("datasets")  # type: ignore[valid-type]
     classes: bool = False
-    timesteps: Count = 1000  # T
+    timesteps: Annotated[int, Field(gt=0, le=1_000_000)] = 1000  # T
     schedule: _field("schedules")  # type: ignore[valid-type]
     levels: _field("levels") = Choice("uniform", {})  # type: ignore[valid-type]
     target: _field("targets")  # type: ignore[valid-type]

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
+import pydantic
 import torch
+from pydantic import TypeAdapter
 from torch import Tensor
 
 from ddpm_lab import distributed
@@ -107,10 +108,10 @@ def _words(flat: dict[str, Any]) -> str:
 
 def _read_shape(folder: RunFolder) -> DataShape:
     try:
-        stored = json.loads(folder.data.read_text(encoding="utf-8"))
-        names = stored["class_names"]
-        return DataShape(
-            stored["name"], tuple(stored["image_shape"]), tuple(names) if names else None, stored["std"], stored["train_hash"]
-        )
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise BadInput(f"{folder.data}: the run's description of its data cannot be read ({error})") from None
+        return TypeAdapter(DataShape).validate_json(folder.data.read_bytes(), strict=True)
+    except pydantic.ValidationError as error:
+        first = error.errors()[0]
+        text = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+    except OSError as error:
+        text = str(error)
+    raise BadInput(f"{folder.data}: the run's description of its data cannot be read ({text})")

@@ -42,11 +42,31 @@ def check_optimizer(name: str, options: Mapping[str, Any]) -> Mapping[str, Any]:
             raise OptionError(key, "the learning rate is set by train.rate.peak")
         if key not in allowed:
             raise OptionError(key, f"optimizer '{name}' has no option '{key}'; {did_you_mean(key, allowed)}")
+    _try(name, options, 1e-3, steps=0)
+    return dict(options)
+
+
+def try_step(name: str, options: Mapping[str, Any], rate: float) -> None:
+    """A step of a trial parameter, because torch looks at some options only then.
+
+    Raises:
+        BadInput: it fails.
+    """
     try:
-        build_optimizer(name, options, [nn.Parameter(torch.zeros(32, 32))], 1e-3)
+        _try(name, options, rate, steps=1)
+    except BadInput as error:
+        raise BadInput(f"train.optimizer, at train.rate.peak = {rate:g}: {error}") from None
+
+
+def _try(name: str, options: Mapping[str, Any], rate: float, steps: int) -> None:
+    trial = nn.Parameter(torch.zeros(32, 32))
+    trial.grad = torch.zeros_like(trial)
+    try:
+        optimizer = build_optimizer(name, options, [trial], rate)
+        for _ in range(steps):
+            optimizer.step()
     except Exception as error:  # torch raises whatever the arithmetic on a wrong type gives
         raise BadInput(f"optimizer '{name}' refuses its options: {' '.join(str(error).split())}") from None
-    return dict(options)
 
 
 def build_optimizer(

@@ -248,7 +248,8 @@ def _explain(error: Mapping[str, Any], cause: Exception | None) -> str:
         return "this key is missing; give it a value, or start the file with `extends: base`"
     if error["type"] == "extra_forbidden":
         return f"no such key; {did_you_mean(str(error['loc'][-1]), _keys_at(error['loc'][:-1]))}"
-    return f"{error['msg'][0].lower()}{error['msg'][1:]}, got {error['input']!r}"
+    expected = error["msg"].replace("valid tuple", "list")
+    return f"{expected[0].lower()}{expected[1:]}, got {error['input']!r}"
 
 
 def _defaults(section: type[pydantic.BaseModel]) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from ddpm_lab.device import Precision, autocast
 from ddpm_lab.diffusion import Network, to_unit
 from ddpm_lab.ema import ExponentialAverage
 from ddpm_lab.experiment import Experiment, Train
-from ddpm_lab.optimizer import build_optimizer
+from ddpm_lab.optimizer import build_optimizer, try_step
 from ddpm_lab.progress import Progress
 from ddpm_lab.rng import generator, shuffled
 from registry.datasets import Split
@@ -125,6 +125,7 @@ class Trainer:
         self.device = next(self.network.parameters()).device
         self.ema = ExponentialAverage(self.network, train.ema.half_life, train.ema.ramp) if train.ema else None
         optimizer = train.optimizer
+        try_step(optimizer.name, optimizer.options, train.rate.peak)
         self.optimizer = build_optimizer(optimizer.name, optimizer.options, self.network.parameters(), train.rate.peak)
         self.total = train.images // train.batch * train.batch
         # Looking at each loss makes a GPU wait, so there a loss that is no number is found when a row of metrics is due.

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from typing import Literal, cast
+from typing import Annotated, Literal, cast
 
 import torch
 import torch.nn.functional as F
 from einops import einsum, rearrange
+from pydantic import Field
 from torch import Tensor, nn
 
 from registry.backbones import BACKBONES
@@ -104,7 +105,7 @@ class AnnotatedUNet(nn.Module):
         channels_out: int,
         *,
         width: Count = 28,
-        multipliers: tuple[Count, ...] = (1, 2, 4),
+        multipliers: Annotated[tuple[Count, ...], Field(min_length=1, max_length=10)] = (1, 2, 4),
         block: Literal["resnet", "convnext"] = "resnet",
     ) -> None:
         super().__init__()

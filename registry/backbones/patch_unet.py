@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor, nn
 
 from registry.backbones import BACKBONES
@@ -54,7 +57,7 @@ class PatchUNet(nn.Module):
         channels_out: int,
         *,
         width: Count = 64,
-        blocks: Count = 2,
+        blocks: Annotated[int, Field(gt=0, le=100)] = 2,
         heads: Count = 4,
     ) -> None:
         super().__init__()

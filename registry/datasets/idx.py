@@ -14,14 +14,14 @@ from torch import Tensor
 from registry.errors import BadInput
 
 UINT8 = 8
-LARGEST = 2**31
+LARGEST = 2**26  # values: Fashion-MNIST has 47 million
 
 
 def read_idx(file: Path) -> Tensor:
     """The uint8 tensor in an IDX file, plain or gzipped.
 
     Raises:
-        BadInput: the file is missing, damaged, truncated, or promises more than it holds.
+        BadInput: the file is missing, damaged, truncated, or promises more than it holds or than can be meant.
     """
     try:
         with gzip.open(file) if file.suffix == ".gz" else open(file, "rb") as stream:
@@ -33,6 +33,8 @@ def read_idx(file: Path) -> Tensor:
                 raise BadInput(f"{file}: truncated inside its header")
             shape = struct.unpack(f">{magic[3]}I", sizes)
             count = math.prod(shape)
+            if len(shape) > 4 or not count:
+                raise BadInput(f"{file}: its sizes are {list(shape)}; images [N, H, W] or labels [N] were expected")
             if count > LARGEST:
                 raise BadInput(f"{file}: its header promises {count} values, more than any data set of this kind")
             values = stream.read(count + 1)
