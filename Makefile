@@ -15,7 +15,7 @@ SHARE   = OMP_NUM_THREADS=$${OMP_NUM_THREADS:-$$(( ($$(getconf _NPROCESSORS_ONLN
 RUNNER  = $(if $(NPROC),$(SHARE) $(PY) -m torch.distributed.run --standalone --nproc-per-node=$(NPROC) -m ddpm_lab,$(LAB))
 RECIPE  = $(EXP) $(SET) --budget $(BUDGET) $(call flag,DEVICE,--device)
 
-.PHONY: run check list sample evaluate test test-all lint setup help clean
+.PHONY: run check list sample evaluate test test-all fuzz lint setup help clean
 
 help: ## show this help
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -53,6 +53,9 @@ test: setup ## what must pass before each commit; no hub, no GPU
 
 test-all: setup ## the slow tests too; what needs a GPU is skipped where there is none (the hub: `pytest -m hub`)
 	@$(PYTEST) -m 'not hub' $(ARGS)
+
+fuzz: setup ## [N=10000]: mutated experiments, overrides, checkpoints and files, so many of each kind
+	@FUZZ=$(or $(N),10000) $(PYTEST) tests/test_fuzz.py $(ARGS)
 
 lint: setup ## ruff and mypy
 	@$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check . && $(VENV)/bin/mypy

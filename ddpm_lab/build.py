@@ -13,7 +13,7 @@ from ddpm_lab.diffusion import Diffusion
 from ddpm_lab.experiment import Experiment, Sampling
 from ddpm_lab.rng import generator
 from registry.datasets import ImageSet
-from registry.errors import BadInput
+from registry.errors import BadInput, reason
 from registry.features import Extractor
 from registry.guidance import ConditionalDenoise
 from registry.levels import Levels
@@ -79,8 +79,8 @@ def build_data(experiment: Experiment) -> ImageSet:
     """The data set, fetched if need be."""
     try:
         data: ImageSet = _configured("datasets", experiment.dataset)()  # type: ignore[assignment]
-    except (RuntimeError, MemoryError) as error:  # torch has no memory for so many images
-        raise BadInput(f"dataset: {experiment.dataset.name} cannot be had so: {str(error).splitlines()[0]}") from None
+    except (OSError, RuntimeError, MemoryError) as error:  # a folder that is no folder; more images than memory
+        raise BadInput(f"dataset: {experiment.dataset.name} cannot be had so: {reason(error)}") from None
     if experiment.classes and data.classes is None:
         raise BadInput(f"classes: true, but the data set '{data.name}' has no labels")
     if experiment.train.batch > len(data.train):
@@ -103,7 +103,7 @@ def build_model(experiment: Experiment, shape: DataShape, device: torch.device) 
         except BadInput as error:
             raise BadInput(f"backbone: {error}") from None
         except (ValueError, RuntimeError) as error:
-            raise BadInput(f"backbone: {experiment.backbone.name} cannot be built so: {str(error).splitlines()[0]}") from None
+            raise BadInput(f"backbone: {experiment.backbone.name} cannot be built so: {reason(error)}") from None
     target = _configured("targets", experiment.target)()
     return Model(Diffusion(path.to(device), target), network.to(device), variance, classes)  # type: ignore[arg-type, attr-defined]
 

@@ -9,10 +9,11 @@ import traceback
 from pathlib import Path
 from typing import NoReturn
 
-from registry.errors import BadInput
+from registry.errors import BadInput, reason
 
 RESULTS = Path("results")
 BAD_INPUT, FAILURE = 2, 1
+LONGEST = 2000  # characters of an error, which may quote a value of any length
 
 
 class _Parser(argparse.ArgumentParser):
@@ -23,10 +24,9 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _count(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not a positive number")
-    return number
+    if not (text.isdecimal() and len(text) < 9 and int(text) > 0):
+        raise argparse.ArgumentTypeError(f"{text[:40]} is not a positive number below 100,000,000")
+    return int(text)
 
 
 def _parsers() -> dict[str, argparse.ArgumentParser]:
@@ -111,9 +111,10 @@ def main(argv: list[str] | None = None) -> int:
     except Exception as error:
         if arguments.debug:
             traceback.print_exc()
-        text = " ".join(str(error).split()) or type(error).__name__
+        text = reason(error)
+        text = text if len(text) <= LONGEST else f"{text[:LONGEST]} ..."
         known = isinstance(error, BadInput)
-        kind = "" if known else f"{type(error).__name__}: "
+        kind = "" if known or text == type(error).__name__ else f"{type(error).__name__}: "
         # In several processes each speaks for itself, because one may fail where the others wait for it.
         who = f" in process {os.environ['RANK']}" if "RANK" in os.environ else ""
         print(f"ddpm-lab: error{who}: {kind}{text}", file=sys.stderr)

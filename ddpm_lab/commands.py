@@ -31,9 +31,9 @@ def sample(arguments: argparse.Namespace) -> None:
     """Draw images from a run: a PNG grid, and an .npz where one is asked for."""
     run = Run(arguments.run, arguments.device)
     sampling = changed(run, arguments)
-    outputs = [path for path in (arguments.out, arguments.png) if path is not None]
-    for path in outputs:
-        _require_writable(path)
+    for option, suffix in (("out", ".npz"), ("png", ".png")):
+        if (path := getattr(arguments, option)) is not None:
+            _require_writable(path, f"--{option}", suffix)
     images, labels = run.sample_with_labels(arguments.n, chosen=arguments.label, sampling=sampling)
     if not distributed.is_main():
         return
@@ -77,7 +77,11 @@ def changed(run: Run, arguments: argparse.Namespace) -> Sampling:
     if arguments.guidance is not None:
         if not run.experiment.classes:
             raise BadInput("--guidance: this run has no classes; train one with `classes=true`")
-        new["guidance"] = Choice("classifier_free", SHELVES["guidance"].check("classifier_free", {"scale": arguments.guidance}))
+        try:
+            options = SHELVES["guidance"].check("classifier_free", {"scale": arguments.guidance})
+        except BadInput as error:
+            raise BadInput(f"--guidance: {error}") from None
+        new["guidance"] = Choice("classifier_free", options)
     return sampling.model_copy(update=new)
 
 
@@ -87,6 +91,8 @@ def _evaluate_run(arguments: argparse.Namespace) -> tuple[list[dict[str, Any]], 
     run = Run(arguments.run, arguments.device)
     experiment, sampling = run.experiment, changed(run, arguments)
     n = arguments.n or experiment.evaluate.n
+    if n < 2:
+        raise BadInput("-n: a distance between distributions needs two images or more")
     drawing = run.drawing(sampling)
     with distributed.first_on_each_machine():
         data = build_data(experiment)
@@ -130,10 +136,14 @@ def _extractors(arguments: argparse.Namespace, default: tuple[Choice, ...]) -> l
     return [*(choice for choice in choices if choice.name != "inception_v3"), inception]
 
 
-def _require_writable(file: Path) -> None:
+def _require_writable(file: Path, option: str, suffix: str) -> None:
     """Found out before an hour of sampling, not after."""
+    if file.suffix != suffix:
+        raise BadInput(f"{option}: '{file}' does not end in {suffix}")
     try:
+        if file.exists() and not file.is_file():
+            raise BadInput(f"{option}: {file} is there, and no file; name another place")
         write_whole(file.with_name(f"{file.name}.trial"), lambda path: path.touch())
         file.with_name(f"{file.name}.trial").unlink()
     except OSError as error:
-        raise BadInput(f"{file}: cannot be written ({error.strerror}); name a place that can") from None
+        raise BadInput(f"{option}: {file} cannot be written ({error.strerror}); name a place that can") from None

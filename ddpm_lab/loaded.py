@@ -111,7 +111,7 @@ def _read_shape(folder: RunFolder) -> DataShape:
         return TypeAdapter(DataShape).validate_json(folder.data.read_bytes(), strict=True)
     except pydantic.ValidationError as error:
         first = error.errors()[0]
-        text = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+        text = ": ".join(filter(None, (".".join(map(str, first["loc"])), first["msg"])))
     except OSError as error:
         text = str(error)
     raise BadInput(f"{folder.data}: the run's description of its data cannot be read ({text})")

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ddpm_lab.files import write_whole
-from registry.errors import BadInput
+from registry.errors import BadInput, reason
 
 SMALL = 2**26  # bytes that an archive may unpack to however small it is itself
 DENSEST = 20  # times its size on disk; images of garments deflate to a half, of discs on black to a tenth
@@ -43,8 +43,8 @@ def read_images(file: Path) -> Tensor:
             with archive.open(entry) as stream:
                 array = np.lib.format.read_array(stream, allow_pickle=False)
     except Exception as error:  # damage in an archive comes to light as almost anything
-        text = str(error) if isinstance(error, BadInput) else f"not an .npz with uint8 images arr_0 [N, H, W, C] ({error})"
-        raise BadInput(f"{file}: {' '.join(text.split())}") from None
+        kind = "" if isinstance(error, BadInput) else "not an .npz with uint8 images arr_0 [N, H, W, C]: "
+        raise BadInput(f"{file}: {kind}{reason(error)}") from None
     return torch.from_numpy(array).permute(0, 3, 1, 2).contiguous()
 
 

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict
 from torch import nn
 
 from ddpm_lab.muon import Muon
-from registry.errors import BadInput, did_you_mean
+from registry.errors import BadInput, did_you_mean, reason
 from registry.options import Fraction, NonNegativeInt, Positive
 from registry.shelf import OptionError
 
@@ -66,7 +66,7 @@ def _try(name: str, options: Mapping[str, Any], rate: float, steps: int) -> None
         for _ in range(steps):
             optimizer.step()
     except Exception as error:  # torch raises whatever the arithmetic on a wrong type gives
-        raise BadInput(f"optimizer '{name}' refuses its options: {' '.join(str(error).split())}") from None
+        raise BadInput(f"optimizer '{name}' refuses its options: {reason(error)}") from None
 
 
 def build_optimizer(

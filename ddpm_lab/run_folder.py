@@ -66,8 +66,12 @@ class RunFolder:
             BadInput: there is none.
         """
         path = Path(name)
-        folder = cls(path.resolve() if path.is_symlink() else path)
-        if not folder.experiment.is_file():
+        try:
+            folder = cls(path.resolve() if path.is_symlink() else path)
+            there = folder.experiment.is_file()
+        except OSError as error:  # a name that is too long, a folder that may not be read
+            raise BadInput(f"no run at '{name}' ({error.strerror})") from None
+        if not there:
             raise BadInput(f"no run at '{name}': {folder.experiment} is missing; `ls results/*` shows the runs")
         return folder
 

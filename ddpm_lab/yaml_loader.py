@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from registry.errors import BadInput
+from registry.errors import BadInput, reason
 
 LONGEST = 2**18  # bytes of a file; the parser takes two seconds for the worst of them, and no experiment is a tenth as long
 MOST = 10_000  # values in one document, each alias counted with all that it stands for
@@ -64,7 +64,7 @@ def parse(text: str) -> Any:
     except RecursionError:
         raise BadInput("not YAML of an experiment: it is nested too deeply") from None
     except (yaml.YAMLError, ValueError, KeyError, OverflowError) as error:
-        raise BadInput(f"not YAML: {' '.join(str(error).split())}") from None
+        raise BadInput(f"not YAML: {reason(error)}") from None
 
 
 def _count(node: yaml.Node, known: dict[yaml.Node, int]) -> int:

@@ -10,6 +10,11 @@ class BadInput(ValueError):
     """Input that cannot be used. Its text is the one line that the user reads; the command line exits with 2."""
 
 
+def reason(error: BaseException) -> str:
+    """What an exception says, in one line; its kind where it says nothing."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """`did you mean 'huber'? known: huber, l1, l2`: the tail of every message about an unknown name."""
     names = sorted(known)

@@ -11,6 +11,6 @@ LARGEST = 2**63 - 1  # what fits into the integers of tensors
 Count = Annotated[int, Field(gt=0, le=LARGEST)]
 NonNegativeInt = Annotated[int, Field(ge=0, le=LARGEST)]
 Side = Annotated[int, Field(gt=0, le=4096)]  # pixels
-Positive = Annotated[float, Field(gt=0)]
-NonNegative = Annotated[float, Field(ge=0)]
+Positive = Annotated[float, Field(gt=0, le=1e38)]  # float32 ends at 3e38
+NonNegative = Annotated[float, Field(ge=0, le=1e38)]
 Fraction = Annotated[float, Field(ge=0, le=1)]

@@ -13,7 +13,7 @@ from torchvision.datasets.folder import IMG_EXTENSIONS
 from torchvision.transforms.functional import pil_to_tensor
 
 from registry.datasets import DATASETS, ImageSet, Split
-from registry.errors import BadInput
+from registry.errors import BadInput, reason
 from registry.options import Fraction, Side
 
 # Of PIL's many formats those of IMG_EXTENSIONS, whatever a file is called: others call programs (EPS) or fetch files.
@@ -61,4 +61,4 @@ def _read(file: Path, size: int, mode: str) -> Tensor:
                 pixels: Tensor = pil_to_tensor(square)  # [C, size, size]
                 return pixels
     except Exception as error:  # damage in an image comes to light as almost anything
-        raise BadInput(f"{file}: cannot be read as an image ({' '.join(str(error).split())})") from None
+        raise BadInput(f"{file}: cannot be read as an image ({reason(error)})") from None

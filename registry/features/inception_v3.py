@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import pickle
 import socket
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from registry.errors import BadInput
+from registry.errors import BadInput, reason
 from registry.features import FEATURES
 
 DOWNLOAD_PATIENCE = 20.0  # seconds without a byte
@@ -42,7 +41,7 @@ class InceptionV3Features:
         except OSError as error:  # urllib's failures are OSErrors too
             raise BadInput(f"inception_v3: its weights cannot be fetched ({error}); {REMEDY}") from None
         except Exception as error:
-            raise BadInput(f"inception_v3: weights: '{weights}' does not hold them ({str(error).splitlines()[0]})") from None
+            raise BadInput(f"inception_v3: weights: '{weights}' does not hold them ({reason(error)})") from None
         finally:
             socket.setdefaulttimeout(patience)
         self.network = network.eval()
@@ -62,9 +61,8 @@ def _checked(file: Path) -> str:
         raise BadInput(f"inception_v3: weights: no file '{file}'")
     try:
         torch.load(file, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
-        reason = str(error).splitlines()[0]
-        raise BadInput(f"inception_v3: weights: '{file}' does not hold plain tensors ({reason})") from None
+    except Exception as error:  # damage in a pickle comes to light as almost anything
+        raise BadInput(f"inception_v3: weights: '{file}' does not hold plain tensors ({reason(error)})") from None
     return str(file)
 
 
