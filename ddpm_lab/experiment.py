@@ -81,7 +81,7 @@ class Experiment(_Section):
     seed: NonNegativeInt = 0
     dataset: _field("datasets")  # type: ignore[valid-type]
     classes: bool = False
-    timesteps: Count = 1000  # T
+    timesteps: Annotated[int, Field(gt=0, le=1_000_000)] = 1000  # T
     schedule: _field("schedules")  # type: ignore[valid-type]
     levels: _field("levels") = Choice("uniform", {})  # type: ignore[valid-type]
     target: _field("targets")  # type: ignore[valid-type]

@@ -13,6 +13,8 @@ import yaml
 
 from ddpm_lab.choice import Choice
 from ddpm_lab.experiment import PART_KEYS, Experiment
+from ddpm_lab.files import sha256
+from ddpm_lab.run_folder import RESOLVED, SUMS
 from ddpm_lab.yaml_loader import describe, parse, read_mapping
 from registry.errors import BadInput, did_you_mean
 from registry.plugins import load_file, load_installed
@@ -73,8 +75,8 @@ def find(name: str, folder: Path = HOME) -> Path:
         BadInput: there is none; the nearest names are given.
     """
     path = Path(name)
-    if (path / "resolved.yaml").is_file():
-        return path / "resolved.yaml"
+    if (path / RESOLVED).is_file():
+        return path / RESOLVED
     if path.suffix in {".yaml", ".yml"} and path.is_file():
         return path
     if (named := folder / f"{name}.yaml").is_file():
@@ -110,7 +112,7 @@ def load_recipe(name: str, overrides: Iterable[str] = (), budget: str | None = N
     tree.merge(_override_layer(overrides), COMMAND_LINE)
     plugins = _load_plugins(tree, file)
     # A run's folder, perhaps by way of `results/latest`, is named after its experiment.
-    experiment_name = file.resolve().parent.parent.name if file.name == "resolved.yaml" else file.stem
+    experiment_name = file.resolve().parent.parent.name if file.name == RESOLVED else file.stem
     return Recipe(experiment_name, _validate(tree, str(file)), plugins)
 
 
@@ -197,12 +199,24 @@ def _load_plugins(tree: _Tree, file: Path) -> tuple[Path, ...]:
     paths = tuple((folder / Path(item).expanduser()).resolve() for item in named)
     for path in paths:
         try:
+            if Path(origin).name == RESOLVED:
+                _require_kept(path, folder.resolve())
             load_file(path)
         except BadInput as error:
             raise BadInput(f"{origin}: plugins: {error}") from error
     if named:
         tree.values["plugins"] = [str(path) for path in paths]
     return paths
+
+
+def _require_kept(plugin: Path, run: Path) -> None:
+    """A run's own experiment may come from a stranger: it runs the code that lies in the run's folder, and as it was."""
+    if not plugin.is_relative_to(run):
+        raise BadInput(f"'{plugin}' lies outside the run's folder; name it in an experiment of your own to use it")
+    sums = plugin.with_name(SUMS)
+    known = sums.read_text(encoding="utf-8", errors="replace") if sums.is_file() else ""
+    if plugin.is_file() and f"{sha256(plugin)}  {plugin.name}\n" not in known:
+        raise BadInput(f"'{plugin}' is not the file of the run: its SHA-256 is not the one in {sums}")
 
 
 def _validate(tree: _Tree, file: str) -> Experiment:

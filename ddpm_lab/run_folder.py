@@ -11,11 +11,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-from ddpm_lab.files import write_text
+from ddpm_lab.files import sha256, write_text
 from ddpm_lab.progress import say
 from registry.errors import BadInput
 
-RESULTS = Path("results")
+RESOLVED = "resolved.yaml"
+SUMS = "SHA256SUMS"  # `sha256sum -c` verifies
 
 
 class RunFolder:
@@ -24,7 +25,7 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.id = path.name
-        self.experiment = path / "resolved.yaml"
+        self.experiment = path / RESOLVED
         self.environment = path / "environment.json"
         self.metrics = path / "metrics.jsonl"
         self.samples = path / "samples"
@@ -110,7 +111,7 @@ class RunFolder:
         if not self.metrics.exists():
             return []
         rows = []
-        for line in self.metrics.read_text(encoding="utf-8").splitlines():
+        for line in self.metrics.read_text(encoding="utf-8", errors="replace").splitlines():
             try:
                 rows.append(json.loads(line))
             except ValueError:
@@ -122,7 +123,7 @@ class RunFolder:
         write_text(self.metrics, "".join(json.dumps(row) + "\n" for row in self.read_metrics()[:rows]))
 
     def keep_plugins(self, files: tuple[Path, ...]) -> tuple[str, ...]:
-        """Copy plugin files in; their paths relative to the folder, for resolved.yaml."""
+        """Copy plugin files in, with their SHA-256; their paths relative to the folder, for resolved.yaml."""
         if files:
             self.plugins.mkdir(exist_ok=True)
         kept = []
@@ -130,6 +131,9 @@ class RunFolder:
             copy = self.plugins / f"{number}_{file.name}"
             shutil.copyfile(file, copy)
             kept.append(str(copy.relative_to(self.path)))
+        if kept:
+            sums = (f"{sha256(self.path / name)}  {Path(name).name}\n" for name in kept)
+            write_text(self.plugins / SUMS, "".join(sums))
         return tuple(kept)
 
 

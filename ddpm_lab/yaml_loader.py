@@ -15,6 +15,13 @@ from registry.errors import BadInput
 class _Loader(yaml.SafeLoader):
     """Safe loading, with `1e-4` a float, only `true` and `false` booleans (YAML 1.2), and duplicate keys refused."""
 
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        # A few nested aliases stand for billions of nodes, and an experiment has `extends` instead.
+        if self.check_event(yaml.AliasEvent):
+            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
+            raise yaml.MarkedYAMLError(problem="aliases (*name) are not read; `extends` shares settings", problem_mark=mark)
+        return super().compose_node(parent, index)  # type: ignore[no-any-return]
+
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen: set[str] = set()
         for key_node, _ in node.value:

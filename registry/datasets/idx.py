@@ -15,6 +15,7 @@ from registry.errors import BadInput
 
 UINT8 = 8
 LARGEST = 2**31
+BLOCK = 2**20
 
 
 def read_idx(file: Path) -> Tensor:
@@ -35,10 +36,13 @@ def read_idx(file: Path) -> Tensor:
             count = math.prod(shape)
             if count > LARGEST:
                 raise BadInput(f"{file}: its header promises {count} values, more than any data set of this kind")
-            values = stream.read(count + 1)
+            # By blocks, because one read would ask for the memory that the header promises.
+            values = bytearray()
+            while len(values) <= count and (block := stream.read(min(BLOCK, count + 1 - len(values)))):
+                values += block
     except (OSError, EOFError, zlib.error) as error:
         raise BadInput(f"{file}: cannot be read ({error})") from None
     if len(values) != count:
         found = "more" if len(values) > count else str(len(values))
         raise BadInput(f"{file}: its header promises {count} values, it holds {found}; the file is damaged")
-    return torch.frombuffer(bytearray(values), dtype=torch.uint8).reshape(shape)
+    return torch.frombuffer(values, dtype=torch.uint8).reshape(shape)

@@ -6,17 +6,20 @@ from pathlib import Path
 from typing import Literal
 
 import torch
+from PIL import Image
 from torchvision.datasets.folder import IMG_EXTENSIONS
 from torchvision.io import ImageReadMode, decode_image
 from torchvision.transforms import v2
 
 from registry.datasets import DATASETS, ImageSet, Split
 from registry.errors import BadInput
-from registry.options import Count, Fraction
+from registry.options import Fraction, Side
+
+MOST_PIXELS = 2**26
 
 
 @DATASETS.register("image_folder")
-def image_folder(*, folder: str, size: Count = 32, mode: Literal["gray", "rgb"] = "rgb", held_out: Fraction = 0.1) -> ImageSet:
+def image_folder(*, folder: str, size: Side = 32, mode: Literal["gray", "rgb"] = "rgb", held_out: Fraction = 0.1) -> ImageSet:
     """A folder of image files, or of one sub-folder per class; resized (antialiased) and centre-cropped to a square.
 
     Every 1 / `held_out`-th image of the sorted list is kept for testing.
@@ -32,8 +35,15 @@ def image_folder(*, folder: str, size: Count = 32, mode: Literal["gray", "rgb"] 
     pixels = []
     for file in files:
         try:
+            # torchvision decodes an image of any size; PIL reads the size without the pixels.
+            with Image.open(file) as header:
+                width, height = header.size
+            if width * height > MOST_PIXELS:
+                raise Image.DecompressionBombError
             pixels.append(reshape(decode_image(str(file), wanted)))
-        except (RuntimeError, ValueError) as error:
+        except Image.DecompressionBombError:
+            raise BadInput(f"{file}: more than the {MOST_PIXELS:,} pixels that an image may have") from None
+        except (RuntimeError, ValueError, OSError, SyntaxError) as error:
             raise BadInput(f"{file}: cannot be read as an image ({str(error).splitlines()[0]})") from None
     images = torch.stack(pixels)  # [N, C, size, size]
     labels = torch.tensor([names.index(file.relative_to(root).parts[0]) for file in files]) if labelled else None

@@ -6,13 +6,13 @@ import torch
 from torch import Tensor
 
 from registry.datasets import DATASETS, ImageSet, Split
-from registry.options import Count, NonNegativeInt
+from registry.options import Channels, Count, NonNegativeInt, Side
 
 CLASS_NAMES = ("disc", "square", "cross")
 
 
 @DATASETS.register("shapes")
-def shapes(*, size: Count = 16, channels: Count = 1, count: Count = 512, seed: NonNegativeInt = 0) -> ImageSet:
+def shapes(*, size: Side = 16, channels: Channels = 1, count: Count = 512, seed: NonNegativeInt = 0) -> ImageSet:
     """Discs, squares and crosses of random place, size and brightness, drawn by code; for tests.
 
     `count` training images and half as many held out.
