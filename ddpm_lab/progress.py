@@ -8,6 +8,8 @@ from types import TracebackType
 
 from tqdm import tqdm
 
+from ddpm_lab.files import discreet
+
 LINE_EVERY = 5.0  # seconds
 
 
@@ -62,7 +64,7 @@ class Progress:
 
 def say(text: str) -> None:
     """A line for the user, above any bar."""
-    tqdm.write(text, file=sys.stderr)
+    tqdm.write(discreet(text), file=sys.stderr)
     sys.stderr.flush()
 
 

@@ -17,7 +17,7 @@ from ddpm_lab.checkpoint import load_checkpoint, save_checkpoint, save_weights
 from ddpm_lab.device import pick_device, pick_precision
 from ddpm_lab.environment import describe_environment
 from ddpm_lab.evaluate import describe_result, evaluate_images, evaluators, measure
-from ddpm_lab.files import write_text
+from ddpm_lab.files import discreet, write_text
 from ddpm_lab.loaded import describe_generation
 from ddpm_lab.pictures import save_grid
 from ddpm_lab.progress import say
@@ -64,14 +64,11 @@ class Execution:
         else:
             self.folder = RunFolder.create(results, recipe.name)
             kept = experiment.model_copy(update={"plugins": self.folder.keep_plugins(recipe.plugins)})
-            write_text(self.folder.experiment, dump(kept))
+            write_text(self.folder.experiment, discreet(dump(kept)))
             write_text(self.folder.data, json.dumps(dataclasses.asdict(self.shape), indent=2) + "\n")
         environment = describe_environment(torch_device, precision)
         write_text(self.folder.environment, json.dumps(environment, indent=2) + "\n")
-        self.tracker = Tracker(
-            experiment.track, self.folder.path, f"{recipe.name}-{self.folder.id}", recipe.name,
-            experiment.model_dump(mode="json"),
-        )  # fmt: skip
+        self.tracker = Tracker(experiment.track, self.folder, experiment.model_dump(mode="json"))
         say(f"run: {self.folder.path} (W&B: {self.tracker.where})")
         self.evaluators, self.missing = evaluators(experiment.evaluate.features, data, torch_device)
         self.costs = {"sampling_seconds": 0.0, "evaluation_seconds": 0.0}
@@ -98,9 +95,8 @@ class Execution:
         return self.folder
 
     def log(self, row: dict[str, Any]) -> None:
-        """One row of metrics, to the run's folder first."""
+        """One row of metrics; whoever tracks the run follows the file."""
         self.folder.append_metrics(row)
-        self.tracker.log(row)
 
     def checkpoint(self, images: int) -> None:
         """What a resumed run needs, and the weights as they are now."""
@@ -128,7 +124,8 @@ class Execution:
         file = self.folder.samples / f"{images:09d}.png"
         save_grid(file, grid)
         self.costs["sampling_seconds"] += time.monotonic() - start
-        self.tracker.picture("samples", file, f"{images:,} images seen, {self.experiment.weights} weights", images)
+        caption = f"{images:,} images seen, {self.experiment.weights} weights"
+        self.log({"images": images, "samples": {"file": f"samples/{file.name}", "caption": caption}})
 
     def evaluate(self, images: int) -> None:
         """FID on the way, at small N."""
@@ -159,10 +156,6 @@ class Execution:
         write_report(self.folder)
         for line in results:
             say(describe_result(line))
-            if line["value"] is not None:
-                name = f"{line['metric']}/{line['extractor']}"
-                self.tracker.summary({name: line["value"], f"{name}/fingerprint": line["fingerprint"]})
-        self.tracker.weights(self.folder.weights(self.experiment.weights), {"images": self.trainer.images})
         say(f"report: {self.folder.report}")
 
     def _batches(self, n: int) -> Iterator[Tensor]:
@@ -182,7 +175,7 @@ class Execution:
 
 def _require_same(folder: RunFolder, recipe: Recipe) -> None:
     old = load_recipe(str(folder.experiment)).experiment.model_dump(mode="json", exclude={"plugins"})
-    new = recipe.experiment.model_dump(mode="json", exclude={"plugins"})
+    new = json.loads(discreet(recipe.experiment.model_dump_json(exclude={"plugins"})))
     if difference := _first_difference(old, new):
         raise BadInput(
             f"--resume: {folder.path} was begun with another {difference}; run it as it was, or start anew without --resume"
