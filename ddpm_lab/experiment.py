@@ -78,7 +78,7 @@ class Track(_Section):
     group: _Words | None = None  # null: the experiment's name
     tags: Annotated[tuple[Annotated[str, Field(min_length=1, max_length=64)], ...], Field(strict=False)] = ()
     notes: str | None = None
-    job_type: Annotated[str, Field(min_length=1, max_length=64)] = "train"
+    job_type: Annotated[str, Field(min_length=1, max_length=64)] | None = None  # null: train
 
 
 class Experiment(_Section):

@@ -164,7 +164,7 @@ def _describe(
         "group": track.group or env.get("WANDB_RUN_GROUP") or folder.path.resolve().parent.name,
         "tags": track.tags or None,
         "notes": track.notes,
-        "job_type": track.job_type,
+        "job_type": track.job_type or env.get("WANDB_JOB_TYPE") or "train",
     }
 
 

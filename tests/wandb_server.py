@@ -488,8 +488,8 @@ def _bucket(run: Run) -> Json:
         "group": run.group, "jobType": run.job_type, "notes": run.notes, "tags": run.tags, "sweepName": run.sweep,
         "user": {"name": ENTITY, "username": ENTITY}, "project": _project(run.project, run.entity), "commit": None,
         "readOnly": False, "createdAt": None, "heartbeatAt": None, "historyLineCount": len(history),
-        "eventsLineCount": len(events), "logLineCount": len(run.lines.get("output.log", [])), "historyTail": json.dumps(history[-1:]),
-        "eventsTail": json.dumps(events[-1:]), "wandbConfig": json.dumps({"t": 1}),
+        "eventsLineCount": len(events), "logLineCount": len(run.lines.get("output.log", [])),
+        "historyTail": json.dumps(history[-1:]), "eventsTail": json.dumps(events[-1:]), "wandbConfig": json.dumps({"t": 1}),
         "historyKeys": {"lastStep": run.history[-1].get("_step", -1) if run.history else -1},
     }  # fmt: skip
 
