@@ -71,8 +71,11 @@ class Follower:
         self.run.define_metric("*", step_metric="images")
         self.known = self.sent = int(self.run.starting_step)  # rows that W&B had, and has
         self._seen: tuple[int, int] | None = None
-        about = {"id": self.run.id, "project": self.run.project, "entity": self.run.entity or None, "url": self.run.url}
-        write_text(self.folder.wandb, json.dumps(about, indent=2) + "\n")
+        run = self.run
+        self._remember({"id": run.id, "project": run.project, "entity": run.entity or None, "url": run.url})
+
+    def _remember(self, about: dict[str, str | None]) -> None:
+        write_text(self.folder.wandb, json.dumps(self.folder.tracked_as() | about, indent=2) + "\n")
 
     def send_rows(self) -> None:
         """Every row of the local log that W&B has not got yet."""
@@ -122,8 +125,11 @@ class Follower:
             f"{experiment}-{weights.stem}", type="model", metadata={"run": self.folder.id, "images": result["images"], **values}
         )
         artifact.add_file(str(weights), skip_cache=True)
+        if self.folder.tracked_as().get("weights") == artifact.digest:
+            return  # sent again, an old version would become the latest
         aliases = ["latest", "best"] if is_best(self.folder, result) else ["latest"]
         self.run.log_artifact(artifact, aliases=aliases).wait(timeout=self.order.patience_for_all)
+        self._remember({"weights": artifact.digest})
 
     def close(self, status: int) -> None:
         """End the W&B run with that exit status, and make sure that W&B has everything.

@@ -41,7 +41,10 @@ class Tracker:
             known = folder.tracked_as()
             run_id = os.environ.get("WANDB_RUN_ID") or known.get("id")
             init = _describe(folder, track, config, known, run_id)
-            self._follower = _Follower(folder, self.mode, init, RUN_PATIENCE, self._regret)
+            try:
+                self._follower = _Follower(folder, self.mode, init, RUN_PATIENCE, self._regret)
+            except OSError as error:
+                self._regret(f"it could not be started ({error.strerror})")
 
     @property
     def where(self) -> str:
@@ -119,10 +122,12 @@ class _Follower:
         """Wait until it has sent all that is left, or has no more time."""
         self._tell(str(status))
         patience = self._order.patience_for_all
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(patience + 5)
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
+        try:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(patience + 5)
+        finally:  # Ctrl-C included
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
         code = self._process.wait()
         self._listener.join(5)
         shutil.rmtree(self._scratch, ignore_errors=True)

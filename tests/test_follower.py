@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -120,9 +121,13 @@ def test_everything_arrives_once_and_nothing_secret(
     assert version.metadata["FID/fashion_cnn/fingerprint"] == "f00d"
     assert json.loads(folder.wandb.read_text())["id"] == folder.id
 
-    assert main(["sync", str(folder.path)]) == 0
+    better = RunFolder.create(folder.path.parent.parent, "little")
+    shutil.copy(folder.experiment, better.experiment)
+    _end(better, 2.5)
+    for again in (better, folder):
+        assert main(["sync", str(again.path)]) == 0
     assert _arrived(run) == _logged(folder)
-    assert len(server.artifacts["little-ema"]) == 1
+    assert [sorted(version.aliases) for version in server.artifacts["little-ema"]] == [[], ["best", "latest"]]
     assert (run.tags, run.name) == (["one", "two"], "n")
     assert not server.unknown
     folder.experiment.unlink()  # the user's own file, with a path that the user wrote
@@ -211,6 +216,27 @@ def test_a_server_that_refuses_costs_no_run_and_sync_one_line(
     server.refusal = None
     assert main(["sync", str(folder.path)]) == 0
     assert _arrived(server.runs[folder.id]) == _logged(folder)
+
+
+def test_sync_leaves_a_run_alone_that_another_process_sends(
+    server: WandbServer, folder: RunFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tracker = Tracker(Track(), folder, CONFIG)
+    _until(folder.wandb.exists)
+    assert main(["sync", str(folder.path)]) == 2
+    assert "another process is sending this run" in capsys.readouterr().err
+    tracker.finish(failed=False)
+    assert main(["sync", str(folder.path)]) == 0
+
+
+def test_no_file_outside_the_folder_is_taken_for_a_picture(folder: RunFolder, tmp_path: Path) -> None:
+    (tmp_path / "secret.png").write_bytes(b"")
+    _train(folder, range(1))
+    (row, _) = folder.read_metrics()
+    assert folder.picture(row, "samples") == (folder.samples / "000000000.png").resolve()
+    for file in (str(tmp_path / "secret.png"), os.path.relpath(tmp_path / "secret.png", folder.path)):
+        assert (folder.path / file).exists()
+        assert folder.picture({"samples": {"file": file}}, "samples") is None
 
 
 def test_an_offline_run_that_is_resumed_keeps_one_whole_offline_folder(
