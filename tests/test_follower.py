@@ -87,8 +87,8 @@ def _arrived(run: Run) -> list[dict[str, Any]]:
 
 
 def _secrets_in(server: WandbServer, folder: Path) -> Iterator[str]:
-    """Where the key, the home or the host's name can be read."""
-    words = [KEY.encode(), server.env["HOME"].encode(), str(ROOT).encode()]
+    """Where the key or the home can be read, or where Python or the lab is, which usually is in the home."""
+    words = [KEY.encode(), server.env["HOME"].encode(), str(ROOT).encode(), sys.prefix.encode()]
     for place, body in [*server.received, *((str(file), file.read_bytes()) for file in folder.rglob("*") if file.is_file())]:
         yield from (f"{word!r} in {place}" for word in words if word in body)
 
@@ -203,12 +203,13 @@ def test_a_server_that_refuses_costs_no_run_and_sync_one_line(
 ) -> None:
     tracker = Tracker(Track(), folder, CONFIG)
     _until(folder.wandb.exists)
-    server.refusal = 403
+    server.refusal, server.refused = 403, "file_stream"  # which the client keeps to itself
     _train(folder, range(5))
     tracker.finish(failed=False)
     said = capsys.readouterr().err
     assert said.count("`ddpm-lab sync ") == 1
-    assert "refused" in said
+    assert "it has 0 rows of 7" in said
+    server.refused = ""
     assert main(["sync", str(folder.path)]) == 1
     said = capsys.readouterr().err
     assert said.count("\n") == 1

@@ -104,6 +104,7 @@ class WandbServer:
         # Faults.
         self.delay = 0.0  # seconds before each answer
         self.refusal: int | None = None  # this HTTP status instead of each answer
+        self.refused = ""  # only where the path holds this
         self.die_after_rows: int | None = None  # close down once the runs have so many rows of history together
 
         self._pending: dict[str, Artifact] = {}
@@ -458,9 +459,10 @@ class _Handler(BaseHTTPRequestHandler):
         if not self.lab.alive:
             self.close_connection = True
             return True  # without a word
-        if self.lab.refusal is not None:
-            self._answer({"errors": [{"message": "refused"}]}, self.lab.refusal)
-        return self.lab.refusal is not None
+        if self.lab.refusal is None or self.lab.refused not in self.path:
+            return False
+        self._answer({"errors": [{"message": "refused"}]}, self.lab.refusal)
+        return True
 
     def _answer(self, content: Json, status: int = 200) -> None:
         body = json.dumps(content).encode()
