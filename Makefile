@@ -15,7 +15,7 @@ SHARE   = OMP_NUM_THREADS=$${OMP_NUM_THREADS:-$$(( ($$(getconf _NPROCESSORS_ONLN
 RUNNER  = $(if $(NPROC),$(SHARE) $(PY) -m torch.distributed.run --standalone --nproc-per-node=$(NPROC) -m ddpm_lab,$(LAB))
 RECIPE  = $(EXP) $(SET) --budget $(BUDGET) $(call flag,DEVICE,--device)
 
-.PHONY: run check list sample evaluate test test-all lint setup help clean
+.PHONY: run check list sample evaluate sync test test-all lint setup help clean
 
 help: ## show this help
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -47,6 +47,10 @@ sample: setup ## RUN=results/latest [N=64 SAMPLER= STEPS= SEED= CLASS= GUIDANCE=
 evaluate: setup ## RUN=results/latest|x.npz [N=10000 FEATURES=... and as for sample]: FID and KID with their protocol
 	@test -n "$(RUN)" || { echo 'make evaluate: name a run or an .npz, such as RUN=results/latest' >&2; exit 2; }
 	@$(LAB) evaluate $(RUN) $(call flag,N,-n) $(call flag,FEATURES,--features) $(DRAWING)
+
+sync: setup ## RUN=results/latest: send W&B what it lacks of that run
+	@test -n "$(RUN)" || { echo 'make sync: name a run, such as RUN=results/latest' >&2; exit 2; }
+	@$(LAB) sync $(RUN)
 
 test: setup ## what must pass before each commit; no hub, no GPU
 	@$(PYTEST) -m 'not slow and not gpu and not hub' $(ARGS)

@@ -35,10 +35,16 @@ class RunFolder:
         self.result = path / "result.json"
         self.report = path / "report.html"
         self.data = path / "data.json"
+        self.wandb = path / "wandb.json"  # which W&B run it is; no key
 
     def weights(self, kind: str) -> Path:
         """`ema.safetensors` or `raw.safetensors`."""
         return self.path / f"{kind}.safetensors"
+
+    @property
+    def final_weights(self) -> Path | None:
+        """The EMA weights where the run has them, else the raw ones, else None."""
+        return next((file for kind in ("ema", "raw") if (file := self.weights(kind)).is_file()), None)
 
     @classmethod
     def create(cls, results: Path, experiment: str) -> RunFolder:
@@ -99,8 +105,24 @@ class RunFolder:
         """Whether the run has come to its end."""
         return self.result.is_file()
 
+    def tracked_as(self) -> dict[str, Any]:
+        """What wandb.json says of the W&B run, nothing where there is none."""
+        try:
+            known = json.loads(self.wandb.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return known if isinstance(known, dict) else {}
+
+    def picture(self, row: dict[str, Any], key: str) -> Path | None:
+        """The picture under that key of a row of metrics, None where it holds something else or the picture is gone."""
+        entry = row[key]
+        if not isinstance(entry, dict) or not isinstance(entry.get("file"), str):
+            return None
+        file = (self.path / entry["file"]).resolve()
+        return file if file.is_file() and file.is_relative_to(self.path.resolve()) else None
+
     def append_metrics(self, row: dict[str, Any]) -> None:
-        """One row of metrics.jsonl."""
+        """One row of metrics.jsonl; a picture is a row too, `{"images": 20000, "samples": {"file": ..., "caption": ...}}`."""
         with open(self.metrics, "a", encoding="utf-8") as stream:
             stream.write(json.dumps(row) + "\n")
             stream.flush()
