@@ -67,3 +67,14 @@ def smoke_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         cwd=ROOT, env={**os.environ, "WANDB_MODE": "disabled"}, check=True, timeout=300, capture_output=True,
     )  # fmt: skip
     return (results / "latest").resolve()
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of five megabytes."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=5m", "tmpfs", str(disk)], capture_output=True).returncode:
+        pytest.skip("this user may not mount a file system")
+    yield disk
+    subprocess.run(["umount", "-l", str(disk)], check=True)
