@@ -48,6 +48,10 @@ evaluate: setup ## RUN=results/latest|x.npz [N=10000 FEATURES=... and as for sam
 	@test -n "$(RUN)" || { echo 'make evaluate: name a run or an .npz, such as RUN=results/latest' >&2; exit 2; }
 	@$(LAB) evaluate $(RUN) $(call flag,N,-n) $(call flag,FEATURES,--features) $(DRAWING)
 
+sync: setup ## RUN=results/latest: send W&B what it lacks of that run
+	@test -n "$(RUN)" || { echo 'make sync: name a run, such as RUN=results/latest' >&2; exit 2; }
+	@$(LAB) sync $(RUN)
+
 test: setup ## what must pass before each commit; no hub, no GPU
 	@$(PYTEST) -m 'not slow and not gpu and not hub' $(ARGS)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import pickle
 from pathlib import Path
@@ -13,7 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import nn
 
-from ddpm_lab.files import write_text, write_whole
+from ddpm_lab.files import sha256, write_text, write_whole
 from ddpm_lab.progress import say
 from registry.errors import BadInput
 
@@ -49,7 +48,7 @@ class Checkpoints:
                 raise error.__context__ if isinstance(error.__context__, OSError) else error from None
 
         write_whole(file, write)
-        write_text(_checksum(file), f"{_hash(file)}  {file.name}\n")
+        write_text(_checksum(file), f"{sha256(file)}  {file.name}\n")
         finished = self._finished()
         for old in {*self.folder.glob("*.pt"), *finished} - set(finished[:keep]):
             _checksum(old).unlink(missing_ok=True)
@@ -68,7 +67,7 @@ class Checkpoints:
         damaged: list[Path] = []
         for file in self._finished():
             try:
-                whole = _checksum(file).read_text().split()[0] == _hash(file)
+                whole = _checksum(file).read_text().split()[0] == sha256(file)
             except (OSError, IndexError, UnicodeDecodeError):
                 whole = False
             if whole:
@@ -90,14 +89,6 @@ class Checkpoints:
 
 def _checksum(file: Path) -> Path:
     return file.with_name(f"{file.name}.sha256")
-
-
-def _hash(file: Path) -> str:
-    digest = hashlib.sha256()
-    with open(file, "rb") as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def _read(file: Path) -> State:

@@ -1,4 +1,4 @@
-"""The command line: `ddpm-lab run | sample | evaluate | list | check`."""
+"""The command line: `ddpm-lab run | sample | evaluate | sync | list | check`."""
 
 from __future__ import annotations
 
@@ -77,6 +77,9 @@ def _parsers() -> dict[str, argparse.ArgumentParser]:
         added.add_argument("--weights", choices=["ema", "raw"], help="which weights")
         device(added)
 
+    sync = command("sync", "Send W&B what it lacks of a run: rows, pictures, result, weights.")
+    sync.add_argument("run", help="a run's folder, such as results/latest")
+
     listing = command("list", "Show all parts with their options.")
     listing.add_argument("shelf", nargs="?", help="only this shelf, such as losses")
     return parsers
@@ -135,6 +138,10 @@ def _dispatch(arguments: argparse.Namespace) -> int:
             print(line)
     elif arguments.command == "run":
         return _run(arguments)
+    elif arguments.command == "sync":
+        from ddpm_lab.tracking import sync
+
+        sync(arguments.run)
     else:
         from ddpm_lab import commands, distributed
         from ddpm_lab.device import pick_device

@@ -69,13 +69,21 @@ def _by_name(value: Any) -> Any:
     return {"name": value} if isinstance(value, str) else value
 
 
+_Words = Annotated[str, Field(min_length=1, max_length=128)]  # W&B's own limits, here and below
+
+
 class Track(_Section):
-    """Where a run is tracked besides its own folder."""
+    """Where a run is tracked besides its own folder, and under which words."""
 
     name: Literal["wandb", "none"] = "wandb"
-    project: str = "ddpm_lab"
-    entity: str | None = None
+    project: Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[^/\\#?%:]*$")] | None = None  # null: ddpm_lab
+    entity: _Words | None = None  # null: the user's own
     mode: Literal["auto", "online", "offline", "disabled"] = "auto"
+    run_name: _Words | None = None  # null: the run's id
+    group: _Words | None = None  # null: the experiment's name
+    tags: Annotated[tuple[Annotated[str, Field(min_length=1, max_length=64)], ...], Field(strict=False)] = ()
+    notes: str | None = None
+    job_type: Annotated[str, Field(min_length=1, max_length=64)] | None = None  # null: train
 
 
 class Experiment(_Section):

@@ -1,8 +1,10 @@
-"""Files that appear whole or not at all."""
+"""Files that appear whole or not at all, and what no file may tell."""
 
 from __future__ import annotations
 
+import hashlib
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,6 +22,24 @@ def write_whole(file: Path, write: Callable[[Path], object]) -> None:
         aside.unlink(missing_ok=True)
 
 
+def sha256(file: Path) -> str:
+    """The hash of a file's content, in hexadecimal."""
+    digest = hashlib.sha256()
+    with open(file, "rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
 def write_text(file: Path, text: str) -> None:
     """Text, whole."""
     write_whole(file, lambda path: path.write_text(text, encoding="utf-8"))
+
+
+def discreet(text: str) -> str:
+    """The text with the user's home folder as `~` and without the W&B key: fit for a log, a report, a server."""
+    home = str(Path.home())
+    if len(home) > 1:  # in some containers it is /
+        text = re.sub(rf"(?<![\w.~-]){re.escape(home)}(?![\w.-])", "~", text)
+    key = os.environ.get("WANDB_API_KEY")
+    return text.replace(key, "<key>") if key else text

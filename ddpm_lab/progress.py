@@ -9,6 +9,7 @@ from types import TracebackType
 from tqdm import tqdm
 
 from ddpm_lab import distributed
+from ddpm_lab.files import discreet
 
 LINE_EVERY = 5.0  # seconds
 
@@ -69,7 +70,7 @@ def say(text: str) -> None:
     """A line for the user, above any bar; the main process speaks for all."""
     if not distributed.is_main():
         return
-    tqdm.write(text, file=sys.stderr)
+    tqdm.write(discreet(text), file=sys.stderr)
     sys.stderr.flush()
 
 

@@ -19,7 +19,7 @@ from ddpm_lab.device import pick_precision
 from ddpm_lab.environment import describe_environment
 from ddpm_lab.evaluate import describe_result, evaluate_images, evaluators, measure
 from ddpm_lab.experiment import Experiment
-from ddpm_lab.files import write_text, write_whole
+from ddpm_lab.files import discreet, write_text, write_whole
 from ddpm_lab.loaded import describe_generation
 from ddpm_lab.pictures import save_grid
 from ddpm_lab.progress import say
@@ -68,10 +68,10 @@ class Execution:
             self.folder = RunFolder(path)
         if state is not None:
             self._load_state(state)
-        self.tracker = Tracker(
-            experiment.track, self.folder.path, f"{recipe.name}-{self.folder.id}", recipe.name,
-            experiment.model_dump(mode="json"),
-        ) if distributed.is_main() else None  # fmt: skip
+        # The main process writes the folder, and what follows it to W&B.
+        self.tracker = (
+            Tracker(experiment.track, self.folder, experiment.model_dump(mode="json")) if distributed.is_main() else None
+        )
         if self.tracker:
             say(f"run: {self.folder.path} (W&B: {self.tracker.where})")
         with distributed.first_on_each_machine():
@@ -109,10 +109,9 @@ class Execution:
                 self.tracker.finish(failed)
 
     def log(self, row: dict[str, Any]) -> None:
-        """One row of metrics, to the run's folder first."""
-        if self.tracker:
+        """One row of metrics; whoever tracks the run follows the file."""
+        if distributed.is_main():
             self.folder.append_metrics(row)
-            self.tracker.log(row)
 
     def checkpoint(self, images: int) -> None:
         """What a resumed run needs, and the weights as they are now."""
@@ -140,10 +139,11 @@ class Execution:
         start = time.monotonic()
         grid = distributed.collected([batch for _, batch in self._batches(PREVIEW)])
         self.costs["sampling_seconds"] += time.monotonic() - start
-        if self.tracker:
+        if distributed.is_main():
             file = self.folder.samples / f"{images:09d}.png"
             save_grid(file, torch.cat(grid))
-            self.tracker.picture("samples", file, f"{images:,} images seen, {self.experiment.weights} weights", images)
+            caption = f"{images:,} images seen, {self.experiment.weights} weights"
+            self.log({"images": images, "samples": {"file": f"samples/{file.name}", "caption": caption}})
 
     def evaluate(self, images: int) -> None:
         """FID on the way, at small N."""
@@ -151,7 +151,7 @@ class Execution:
             return
         start, n = time.monotonic(), self.experiment.evaluate.n_during
         measured = measure(self.evaluators, self._batches(n), n, "evaluating", passing=True, shared=True)
-        if not self.tracker:
+        if not distributed.is_main():
             return
         row: dict[str, Any] = {"images": images, "n": n}
         for evaluator, statistics in zip(self.evaluators, measured, strict=True):
@@ -166,7 +166,7 @@ class Execution:
         """The last evaluation, the pictures, report.html and result.json, which comes last: it says that all is there."""
         self.sample(self.trainer.images)
         results = self._results()
-        if not self.tracker:
+        if not distributed.is_main():
             return
         drawing, sampling = self.drawing(), self.experiment.sampling
         frames = drawing.trajectory(ROW, sampling.seed, drawing.labels(ROW), FRAMES)
@@ -180,10 +180,6 @@ class Execution:
         write_text(self.folder.result, json.dumps(result, indent=2) + "\n")
         for line in results:
             say(describe_result(line))
-            if line["value"] is not None:
-                name = f"{line['metric']}/{line['extractor']}"
-                self.tracker.summary({name: line["value"], f"{name}/fingerprint": line["fingerprint"]})
-        self.tracker.weights(self.folder.weights(self.experiment.weights), {"images": self.trainer.images})
         say(f"report: {self.folder.report}")
 
     def _open(self, recipe: Recipe, results: Path, resume: bool) -> tuple[Path, State | None]:
@@ -202,7 +198,7 @@ class Execution:
         else:
             self.folder = RunFolder.create(results, recipe.name)
             kept = self.experiment.model_copy(update={"plugins": self.folder.keep_plugins(recipe.plugins)})
-            write_text(self.folder.experiment, dump(kept))
+            write_text(self.folder.experiment, discreet(dump(kept)))
         write_text(self.folder.data, json.dumps(dataclasses.asdict(self.shape), indent=2) + "\n")
         environment = describe_environment(self.device, self.precision)
         write_text(self.folder.environment, json.dumps(environment, indent=2) + "\n")
@@ -254,7 +250,7 @@ FREE: Any = {"plugins": True, "track": True, "train": {"on_nonfinite", "checkpoi
 
 def _require_same(folder: RunFolder, recipe: Recipe) -> None:
     old = load_recipe(str(folder.experiment)).experiment.model_dump(mode="json", exclude=FREE)
-    new = recipe.experiment.model_dump(mode="json", exclude=FREE)
+    new = json.loads(discreet(recipe.experiment.model_dump_json(exclude=FREE)))
     if difference := _first_difference(old, new):
         raise BadInput(
             f"--resume: {folder.path} was begun with another {difference}; run it as it was, or start anew without --resume"

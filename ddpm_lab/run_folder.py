@@ -12,11 +12,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-from ddpm_lab.files import write_text
+from ddpm_lab.files import sha256, write_text
 from ddpm_lab.progress import say
 from registry.errors import BadInput
 
-RESULTS = Path("results")
+RESOLVED = "resolved.yaml"
+SUMS = "SHA256SUMS"  # `sha256sum -c` verifies
 
 
 class RunFolder:
@@ -25,7 +26,7 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.id = path.name
-        self.experiment = path / "resolved.yaml"
+        self.experiment = path / RESOLVED
         self.environment = path / "environment.json"
         self.metrics = path / "metrics.jsonl"
         self.samples = path / "samples"
@@ -35,10 +36,16 @@ class RunFolder:
         self.result = path / "result.json"
         self.report = path / "report.html"
         self.data = path / "data.json"
+        self.wandb = path / "wandb.json"  # which W&B run it is; no key
 
     def weights(self, kind: str) -> Path:
         """`ema.safetensors` or `raw.safetensors`."""
         return self.path / f"{kind}.safetensors"
+
+    @property
+    def final_weights(self) -> Path | None:
+        """The EMA weights where the run has them, else the raw ones, else None."""
+        return next((file for kind in ("ema", "raw") if (file := self.weights(kind)).is_file()), None)
 
     @classmethod
     def create(cls, results: Path, experiment: str) -> RunFolder:
@@ -103,8 +110,24 @@ class RunFolder:
         """Whether the run has come to its end."""
         return self.result.is_file()
 
+    def tracked_as(self) -> dict[str, Any]:
+        """What wandb.json says of the W&B run, nothing where there is none."""
+        try:
+            known = json.loads(self.wandb.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return known if isinstance(known, dict) else {}
+
+    def picture(self, row: dict[str, Any], key: str) -> Path | None:
+        """The picture under that key of a row of metrics, None where it holds something else or the picture is gone."""
+        entry = row[key]
+        if not isinstance(entry, dict) or not isinstance(entry.get("file"), str):
+            return None
+        file = (self.path / entry["file"]).resolve()
+        return file if file.is_file() and file.is_relative_to(self.path.resolve()) else None
+
     def append_metrics(self, row: dict[str, Any]) -> None:
-        """One row of metrics.jsonl."""
+        """One row of metrics.jsonl; a picture is a row too, `{"images": 20000, "samples": {"file": ..., "caption": ...}}`."""
         with open(self.metrics, "a", encoding="utf-8") as stream:
             stream.write(json.dumps(row) + "\n")
             stream.flush()
@@ -115,7 +138,7 @@ class RunFolder:
         if not self.metrics.exists():
             return []
         rows = []
-        for line in self.metrics.read_text(encoding="utf-8").splitlines():
+        for line in self.metrics.read_text(encoding="utf-8", errors="replace").splitlines():
             try:
                 rows.append(json.loads(line))
             except ValueError:
@@ -136,6 +159,9 @@ class RunFolder:
             shutil.copyfile(file, copy)
             write_text(_hash_file(copy), f"{hashlib.sha256(copy.read_bytes()).hexdigest()}  {copy.name}\n")
             kept.append(str(copy.relative_to(self.path)))
+        if kept:
+            sums = (f"{sha256(self.path / name)}  {Path(name).name}\n" for name in kept)
+            write_text(self.plugins / SUMS, "".join(sums))
         return tuple(kept)
 
 

@@ -1,113 +1,179 @@
-"""W&B beside the run's own files: the same numbers and pictures, never a prompt, never a lost run."""
+"""W&B beside the run's own files: never a prompt, never a lost run, and what W&B missed can be sent later."""
 
 from __future__ import annotations
 
+import configparser
 import contextlib
+import fcntl
+import json
 import os
-from collections.abc import Callable, Iterator
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
 from ddpm_lab.experiment import Track
+from ddpm_lab.files import discreet
+from ddpm_lab.follower import LOCK, Order
 from ddpm_lab.progress import say
+from ddpm_lab.run_folder import RunFolder
+from ddpm_lab.yaml_loader import read_mapping
+from registry.errors import BadInput
 
 Mode = Literal["online", "offline", "disabled"]
-INIT_PATIENCE = 20  # seconds
+RUN_PATIENCE, SYNC_PATIENCE = 30, 600  # seconds that a run, and `sync`, waits for W&B at its end
 
 
 class Tracker:
-    """The calls of a run; each goes to W&B where the run is tracked, and to nowhere where it is not.
+    """A run's follower, where the run is tracked. What goes wrong with it is said once, and costs no run."""
 
-    A failure of W&B is said once, and the run goes on with its local files.
-    """
-
-    def __init__(self, track: Track, folder: Path, name: str, group: str, config: dict[str, Any]) -> None:
-        self._run: Any = None
-        self.mode: Mode = _mode(track)
-        if self.mode == "disabled":
-            return
-        with self._surviving("starting W&B"):
-            self._run = self._start(track, folder, name, group, config)
-        if self._run is None and self.mode == "online":
-            self.mode = "offline"
-            with self._surviving("starting W&B offline"):
-                self._run = self._start(track, folder, name, group, config)
-        if self._run is None:
-            self.mode = "disabled"
-            return
-        with self._surviving("setting up W&B"):
-            # The abscissa is a metric of its own: W&B drops a step that it has seen, as after a resume.
-            self._run.define_metric("images")
-            self._run.define_metric("*", step_metric="images")
+    def __init__(self, track: Track, folder: RunFolder, config: dict[str, Any]) -> None:
+        """`config` is the resolved experiment."""
+        self.folder, self.mode = folder, mode_of(track)
+        self._follower: _Follower | None = None
+        if self.mode != "disabled":
+            known = folder.tracked_as()
+            run_id = os.environ.get("WANDB_RUN_ID") or known.get("id")
+            init = _describe(folder, track, config, known, run_id)
+            try:
+                self._follower = _Follower(folder, self.mode, init, RUN_PATIENCE, self._regret)
+            except OSError as error:
+                self._regret(f"it could not be started ({error.strerror})")
 
     @property
     def where(self) -> str:
         """Where the run can be looked at."""
-        if self._run is None:
-            return "not tracked"
-        return str(self._run.url) if self.mode == "online" else f"offline; `wandb sync {Path(self._run.dir).parent}` uploads it"
+        if self.mode == "offline":
+            return f"offline; `ddpm-lab sync {self.folder.path}` uploads it"
+        return "online" if self.mode == "online" else "not tracked"
 
-    def log(self, row: dict[str, Any]) -> None:
-        """Numbers, `images` among them."""
-        self._call("logging", lambda run: run.log(row))
+    def finish(self, failed: bool) -> None:
+        """Give W&B a moment to take the rest."""
+        if self._follower is not None:
+            self._follower.end(1 if failed else 0)
 
-    def picture(self, key: str, file: Path, caption: str, images: int) -> None:
-        """A PNG with a caption."""
+    def _regret(self, trouble: str) -> None:
+        say(f"W&B: {trouble}; the run's folder has everything, and `ddpm-lab sync {self.folder.path}` sends it")
 
-        def send(run: Any) -> None:
-            import wandb
 
-            run.log({key: wandb.Image(str(file), caption=caption), "images": images})
+def sync(name: str) -> None:
+    """Bring W&B up to date from a run's folder alone.
 
-        self._call("logging a picture", send)
-
-    def summary(self, values: dict[str, Any]) -> None:
-        """What the run came to."""
-        self._call("writing the summary", lambda run: run.summary.update(values))
-
-    def weights(self, file: Path, metadata: dict[str, Any]) -> None:
-        """Weights as an artifact."""
-
-        def send(run: Any) -> None:
-            import wandb
-
-            artifact = wandb.Artifact(f"{file.stem}-{run.id}", type="model", metadata=metadata)
-            artifact.add_file(str(file))
-            run.log_artifact(artifact, aliases=["latest"])
-
-        self._call("uploading the weights", send)
-
-    def finish(self, failed: bool = False) -> None:
-        """End the W&B run."""
-        self._call("finishing", lambda run: run.finish(exit_code=1 if failed else 0))
-
-    def _call(self, what: str, call: Callable[[Any], object]) -> None:
-        if self._run is not None:
-            with self._surviving(what):
-                call(self._run)
-
-    def _start(self, track: Track, folder: Path, name: str, group: str, config: dict[str, Any]) -> Any:
-        import wandb  # 0.6 s, which an untracked run does not spend
-
-        if not os.environ.get("WANDB_MODE"):
-            os.environ.pop("WANDB_MODE", None)  # set but empty, it is refused by the client
-
-        settings = wandb.Settings(silent=True, console="off", init_timeout=INIT_PATIENCE, x_disable_stats=False)
-        return wandb.init(
-            project=track.project, entity=track.entity, name=name, group=group, dir=str(folder), config=config,
-            mode=self.mode, settings=settings,
-        )  # fmt: skip
-
-    @contextlib.contextmanager
-    def _surviving(self, what: str) -> Iterator[None]:
+    Raises:
+        BadInput: there is no such run, nobody is logged in, or the run is being sent by another process.
+        RuntimeError: W&B did not take it.
+    """
+    folder = RunFolder.open(name)
+    experiment = read_mapping(folder.experiment)
+    try:
+        track = Track.model_validate(experiment.get("track", {}))
+    except ValueError as error:
+        raise BadInput(f"{folder.experiment}: track: {' '.join(str(error).split())}") from None
+    if not logged_in():
+        raise BadInput("nobody is logged in to W&B; `wandb login`, or set WANDB_API_KEY, and try again")
+    with open(folder.path / LOCK, "w") as lock:
         try:
-            yield
-        except Exception as error:  # nothing that happens to W&B is worth a run
-            self._run = None
-            say(f"W&B failed while {what} ({' '.join(str(error).split())[:200]}); the run goes on, its files have everything")
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise BadInput(f"{folder.path}: another process is sending this run to W&B; wait until it has ended") from None
+    known, troubles = folder.tracked_as(), list[str]()
+    init = _describe(folder, track, experiment, known, known.get("id") or os.environ.get("WANDB_RUN_ID"))
+    _Follower(folder, "online", init, SYNC_PATIENCE, troubles.append).end(0 if folder.finished else 1)
+    if troubles:
+        raise RuntimeError(f"W&B: {troubles[0]}; `ddpm-lab sync {folder.path}` tries again")
+    say(f"W&B has all of {folder.path}")
 
 
-def _mode(track: Track) -> Mode:
+class _Follower:
+    """The other end of `ddpm_lab.follower`."""
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        mode: Literal["online", "offline"],
+        init: dict[str, Any],
+        patience: int,
+        regret: Callable[[str], None],
+    ) -> None:
+        """`regret` is called once, when W&B will not get everything."""
+        self._regret, self._regretted = regret, False
+        # Not below the user's home, whose path the client writes into what it uploads.
+        place = tempfile.gettempdir()
+        self._scratch = tempfile.mkdtemp(prefix="ddpm_lab-", dir="/tmp" if discreet(place) != place else place)
+        self._order = Order(str(folder.path), self._scratch, mode, patience, init)
+        here = str(Path(__file__).resolve().parent.parent)
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "ddpm_lab.follower"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL, text=True, start_new_session=True,  # Ctrl-C is for the run, which then ends its follower
+            env={**os.environ, "WANDB_SILENT": "true", "WANDB_MODE": mode,
+                 "PYTHONPATH": os.pathsep.join(filter(None, [here, os.environ.get("PYTHONPATH")]))},
+        )  # fmt: skip
+        self._tell(json.dumps(asdict(self._order)))
+        self._listener = threading.Thread(target=self._listen, daemon=True)
+        self._listener.start()
+
+    def end(self, status: int) -> None:
+        """Wait until it has sent all that is left, or has no more time."""
+        self._tell(str(status))
+        patience = self._order.patience_for_all
+        try:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(patience + 5)
+        finally:  # Ctrl-C included
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+        code = self._process.wait()
+        self._listener.join(5)
+        shutil.rmtree(self._scratch, ignore_errors=True)
+        if code != 0 and not self._regretted:
+            self._regret(f"it did not take everything within {patience} seconds")
+
+    def _tell(self, line: str) -> None:
+        assert self._process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.write(line + "\n")
+            self._process.stdin.flush()
+
+    def _listen(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            kind, _, text = line.strip().partition(" ")
+            if kind == "at":
+                say(f"W&B: {text}")
+            elif kind == "failed":
+                self._regretted = True
+                self._regret(text)
+
+
+def _describe(
+    folder: RunFolder, track: Track, config: dict[str, Any], known: dict[str, Any], run_id: str | None
+) -> dict[str, Any]:
+    """What `wandb.init` is told. Words that the user may have changed at W&B stay as they are when a run goes on."""
+    env = os.environ
+    told = {
+        "id": run_id or folder.id,
+        "project": known.get("project") or track.project or env.get("WANDB_PROJECT") or "ddpm_lab",
+        "entity": known.get("entity") or track.entity,
+        "config": json.loads(discreet(json.dumps(config))),
+    }
+    if known.get("url"):
+        return told
+    return told | {
+        "name": track.run_name or env.get("WANDB_NAME") or folder.id,
+        "group": track.group or env.get("WANDB_RUN_GROUP") or folder.path.resolve().parent.name,
+        "tags": track.tags or None,
+        "notes": track.notes,
+        "job_type": track.job_type or env.get("WANDB_JOB_TYPE") or "train",
+    }
+
+
+def mode_of(track: Track) -> Mode:
     """The mode, decided before `wandb.init`, which would otherwise ask on a terminal and fail elsewhere."""
     if track.name == "none":
         return "disabled"
@@ -116,22 +182,31 @@ def _mode(track: Track) -> Mode:
         return "disabled"
     if chosen == "offline":
         return "offline"
-    if _logged_in():
+    if logged_in():
         return "online"
     if chosen == "online":
         say("W&B: online was asked for, but nobody is logged in; tracking offline (`wandb login` mends this)")
     return "offline"
 
 
-def _logged_in() -> bool:
+def logged_in() -> bool:
     """Whether W&B has a key: in the environment, or in the netrc file for its server."""
-    if os.environ.get("WANDB_API_KEY"):
+    if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
         return True
     import netrc
     from urllib.parse import urlsplit
 
-    host = urlsplit(os.environ.get("WANDB_BASE_URL") or "https://api.wandb.ai").hostname or ""
+    host = urlsplit(os.environ.get("WANDB_BASE_URL") or _configured_url() or "https://api.wandb.ai").hostname or ""
     file = Path(os.environ.get("NETRC") or Path.home() / ".netrc")
     with contextlib.suppress(OSError, netrc.NetrcParseError):
         return netrc.netrc(str(file)).authenticators(host) is not None
     return False
+
+
+def _configured_url() -> str | None:
+    """The server of `wandb login --host`."""
+    folder = Path(os.environ.get("WANDB_CONFIG_DIR") or Path.home() / ".config/wandb")
+    settings = configparser.ConfigParser(interpolation=None)
+    with contextlib.suppress(OSError, configparser.Error):
+        settings.read(folder / "settings")
+    return settings.get("default", "base_url", fallback=None)

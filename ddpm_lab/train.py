@@ -203,7 +203,7 @@ class Trainer:
                 stopping = distributed.any_of(bool(stop))
                 due = {
                     "log": (step + 1) % steps_per_row == 0 or self.images == self.total,
-                    "samples": _crossed(before, self.images, train.samples_every),
+                    "samples": _crossed(before, self.images, train.samples_every) and self.images < self.total,
                     "evaluate": _crossed(before, self.images, experiment.evaluate.every) and self.images < self.total,
                     "checkpoint": _crossed(before, self.images, train.checkpoint_every) or stopping,
                 }

@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from wandb_server import WandbServer
 
 ROOT = Path(__file__).resolve().parent.parent
+KEY = "0123456789" * 4  # of a W&B account that is nobody's
 Lab = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
@@ -27,6 +29,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def _untracked(monkeypatch: pytest.MonkeyPatch) -> None:
     """No test talks to W&B unless it says so itself."""
     monkeypatch.setenv("WANDB_MODE", "disabled")
+
+
+@pytest.fixture
+def wandb_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WandbServer]:
+    """A W&B server on a free port; `lab(..., env=wandb_server.env)` is logged in to it, in a home of its own."""
+    home = tmp_path_factory.mktemp("home")
+    cache = os.environ.get("DDPM_LAB_CACHE") or str(Path.home() / ".cache/ddpm_lab")
+    with WandbServer() as server:
+        server.env = {
+            "WANDB_BASE_URL": server.url, "WANDB_API_KEY": KEY, "WANDB_MODE": "online", "HOME": str(home),
+            "DDPM_LAB_CACHE": cache,
+        }  # fmt: skip
+        yield server
 
 
 @pytest.fixture
@@ -52,3 +67,14 @@ def smoke_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         cwd=ROOT, env={**os.environ, "WANDB_MODE": "disabled"}, check=True, timeout=300, capture_output=True,
     )  # fmt: skip
     return (results / "latest").resolve()
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of five megabytes."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=5m", "tmpfs", str(disk)], capture_output=True).returncode:
+        pytest.skip("this user may not mount a file system")
+    yield disk
+    subprocess.run(["umount", "-l", str(disk)], check=True)

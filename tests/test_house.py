@@ -18,7 +18,7 @@ FLOORS = [
     {"ddpm_lab.optimizer"},
     {"ddpm_lab.experiment", "ddpm_lab.checkpoint", "ddpm_lab.run_folder", "ddpm_lab.environment", "ddpm_lab.pictures",
      "ddpm_lab.npz"},
-    {"ddpm_lab.recipe", "ddpm_lab.build", "ddpm_lab.tracking", "ddpm_lab.report", "ddpm_lab.listing"},
+    {"ddpm_lab.recipe", "ddpm_lab.build", "ddpm_lab.follower", "ddpm_lab.tracking", "ddpm_lab.report", "ddpm_lab.listing"},
     {"ddpm_lab.sample", "ddpm_lab.evaluate", "ddpm_lab.train"},
     {"ddpm_lab.loaded", "ddpm_lab.check"},
     {"ddpm_lab.run", "ddpm_lab.commands"},

@@ -37,10 +37,13 @@ def read_idx(file: Path) -> Tensor:
                 raise BadInput(f"{file}: its sizes are {list(shape)}; images [N, H, W] or labels [N] were expected")
             if count > LARGEST:
                 raise BadInput(f"{file}: its header promises {count} values, more than any data set of this kind")
-            values = stream.read(count + 1)
+            # By blocks, because one read would ask for the memory that the header promises.
+            values = bytearray()
+            while len(values) <= count and (block := stream.read(min(BLOCK, count + 1 - len(values)))):
+                values += block
     except (OSError, EOFError, zlib.error) as error:
         raise BadInput(f"{file}: cannot be read ({error})") from None
     if len(values) != count:
         found = "more" if len(values) > count else str(len(values))
         raise BadInput(f"{file}: its header promises {count} values, it holds {found}; the file is damaged")
-    return torch.frombuffer(bytearray(values), dtype=torch.uint8).reshape(shape)
+    return torch.frombuffer(values, dtype=torch.uint8).reshape(shape)
