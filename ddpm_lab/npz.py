@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import zipfile
-import zlib
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +15,6 @@ from registry.errors import BadInput, reason
 
 SMALL = 2**26  # bytes that an archive may unpack to however small it is itself
 DENSEST = 20  # times its size on disk; images of garments deflate to a half, of discs on black to a tenth
-
-LARGE = 2**28
-MOST_SQUEEZED = 100
-
 
 def write_images(file: Path, images: Tensor, labels: Tensor | None) -> None:
     """uint8 images [N, C, H, W], and labels [N] where there are any."""

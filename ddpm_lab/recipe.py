@@ -13,14 +13,13 @@ import yaml
 
 from ddpm_lab.choice import Choice
 from ddpm_lab.experiment import PART_KEYS, Experiment
-from ddpm_lab.run_folder import recorded_hash
+from ddpm_lab.run_folder import RESOLVED, recorded_hash
 from ddpm_lab.yaml_loader import describe, parse, read_mapping
 from registry.errors import BadInput, did_you_mean
 from registry.plugins import load_file, load_installed
 from registry.shelf import OptionError
 
 HOME = Path("experiments")
-RESOLVED = "resolved.yaml"  # the record of a run, in its folder: complete, and its plugins beside it
 COMMAND_LINE = "command line"
 DEFAULT_BUDGET = "cpu"
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import json
 import os
 import secrets
@@ -17,7 +16,6 @@ from ddpm_lab.progress import say
 from registry.errors import BadInput
 
 RESOLVED = "resolved.yaml"
-SUMS = "SHA256SUMS"  # `sha256sum -c` verifies
 
 
 class RunFolder:
@@ -157,11 +155,8 @@ class RunFolder:
         for number, file in enumerate(files):
             copy = self.plugins / f"{number}_{file.name}"
             shutil.copyfile(file, copy)
-            write_text(_hash_file(copy), f"{hashlib.sha256(copy.read_bytes()).hexdigest()}  {copy.name}\n")
+            write_text(_hash_file(copy), f"{sha256(copy)}  {copy.name}\n")
             kept.append(str(copy.relative_to(self.path)))
-        if kept:
-            sums = (f"{sha256(self.path / name)}  {Path(name).name}\n" for name in kept)
-            write_text(self.plugins / SUMS, "".join(sums))
         return tuple(kept)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Hashable
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +12,34 @@ import yaml
 from registry.errors import BadInput, reason
 
 LONGEST = 2**18  # bytes of a file; the parser takes two seconds for the worst of them, and no experiment is a tenth as long
-MOST = 10_000  # values in one document, each alias counted with all that it stands for
 
 
 class _Loader(yaml.SafeLoader):
-    """Safe loading of plain values only, with `1e-4` a float and only `true` and `false` booleans (YAML 1.2)."""
+    """Safe loading of plain values, with `1e-4` a float and only `true` and `false` booleans (YAML 1.2).
+
+    Aliases, duplicate keys and keys that are not words are refused.
+    """
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        # A few nested aliases stand for billions of nodes, and an experiment has `extends` instead.
+        if self.check_event(yaml.AliasEvent):
+            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
+            raise yaml.MarkedYAMLError(problem="aliases (*name) are not read; `extends` shares settings", problem_mark=mark)
+        return super().compose_node(parent, index)  # type: ignore[no-any-return]
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if key.tag != _STR or not isinstance(key, yaml.ScalarNode):
+                name = f"key {key.value}" if isinstance(key, yaml.ScalarNode) else "key here"
+                raise yaml.MarkedYAMLError(problem=f"the {name} is not a word", problem_mark=key.start_mark)
+            if key.value in seen:
+                raise yaml.MarkedYAMLError(problem=f"duplicate key '{key.value}'", problem_mark=key.start_mark)
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
 
 
-_BOOL, _FLOAT, _INT, _STR, _MERGE = (f"tag:yaml.org,2002:{kind}" for kind in ("bool", "float", "int", "str", "merge"))
+_BOOL, _FLOAT, _INT, _STR = (f"tag:yaml.org,2002:{kind}" for kind in ("bool", "float", "int", "str"))
 _Loader.yaml_implicit_resolvers = {
     first: [(tag, pattern) for tag, pattern in resolvers if tag not in {_BOOL, _FLOAT, _INT, "tag:yaml.org,2002:timestamp"}]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
@@ -51,12 +72,7 @@ def parse(text: str) -> Any:
         BadInput: it is no YAML; the text says where and why, in one line.
     """
     try:
-        loader = _Loader(text)
-        node = loader.get_single_node()
-        if node is None:
-            return None
-        _count(node, {})
-        return loader.construct_document(node)
+        return yaml.load(text, _Loader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
@@ -65,36 +81,6 @@ def parse(text: str) -> Any:
         raise BadInput("not YAML of an experiment: it is nested too deeply") from None
     except (yaml.YAMLError, ValueError, KeyError, OverflowError) as error:
         raise BadInput(f"not YAML: {reason(error)}") from None
-
-
-def _count(node: yaml.Node, known: dict[yaml.Node, int]) -> int:
-    """How many values a node stands for once its aliases are written out.
-
-    Raises:
-        yaml.MarkedYAMLError: they are too many, one holds itself, or a key is not a word or comes twice.
-    """
-    if node in known:
-        if not known[node]:
-            raise yaml.MarkedYAMLError(problem="an alias inside of what it stands for", problem_mark=node.start_mark)
-        return known[node]
-    known[node] = 0  # until it is counted
-    count, below = 1, node.value if isinstance(node, yaml.SequenceNode) else []
-    if isinstance(node, yaml.MappingNode):
-        keys: set[str] = set()
-        for key, value in node.value:
-            if key.tag not in {_STR, _MERGE} or not isinstance(key, yaml.ScalarNode):
-                name = f"key {key.value}" if isinstance(key, yaml.ScalarNode) else "key here"
-                raise yaml.MarkedYAMLError(problem=f"the {name} is not a word", problem_mark=key.start_mark)
-            if key.value in keys:
-                raise yaml.MarkedYAMLError(problem=f"duplicate key '{key.value}'", problem_mark=key.start_mark)
-            keys.add(key.value)
-            below.append(value)
-    for one in below:
-        count += _count(one, known)
-        if count > MOST:
-            raise yaml.MarkedYAMLError(problem=f"more than {MOST:,} values", problem_mark=node.start_mark)
-    known[node] = count
-    return count
 
 
 def read_mapping(file: Path) -> dict[str, Any]:

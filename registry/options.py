@@ -7,8 +7,9 @@ from typing import Annotated
 from pydantic import Field
 
 LARGEST = 2**63 - 1  # what fits into the integers of tensors
+MANY = 10**12  # far above any run, far below what overflows when it is multiplied
 
-Count = Annotated[int, Field(gt=0, le=LARGEST)]
+Count = Annotated[int, Field(gt=0, le=MANY)]
 NonNegativeInt = Annotated[int, Field(ge=0, le=LARGEST)]
 Side = Annotated[int, Field(gt=0, le=4096)]  # pixels
 Positive = Annotated[float, Field(gt=0, le=1e38)]  # float32 ends at 3e38

@@ -227,8 +227,8 @@ def _npz_with_an_object(folder: Path) -> list[str]:
 CASES: dict[str, tuple[Callable[[Path], list[str]], list[str]]] = {
     "yaml: an object": (_yaml("loss: !!python/object/apply:os.mkdir [SPRUNG]\n"), ["x.yaml", "line 1", "python/object"]),
     "yaml: a module": (_yaml("loss: !!python/module:antigravity\n"), ["x.yaml", "python/module"]),
-    "yaml: aliases of aliases": (_yaml(_bomb("[x, x]", f"[{', '.join('*' * 9)}]")), ["x.yaml", "more than 10,000 values"]),
-    "yaml: merges of merges": (_yaml(_bomb("{x: 1}", f"{{<<: [{', '.join('*' * 9)}]}}")), ["more than 10,000 values"]),
+    "yaml: aliases of aliases": (_yaml(_bomb("[x, x]", f"[{', '.join('*' * 9)}]")), ["x.yaml", "aliases (*name) are not read"]),
+    "yaml: merges of merges": (_yaml(_bomb("{x: 1}", f"{{<<: [{', '.join('*' * 9)}]}}")), ["aliases (*name) are not read"]),
     "yaml: a list that holds itself": (_yaml("loss: &a [*a]\n"), ["x.yaml", "line 1", "alias"]),
     "yaml: 10,000 deep": (_yaml(f"loss: {'[' * 10_000}{']' * 10_000}\n"), ["x.yaml", "nested too deeply"]),
     "yaml: a mapping 10,000 deep": (_yaml(f"loss: {'{a: ' * 10_000}\n"), ["x.yaml", "nested too deeply"]),

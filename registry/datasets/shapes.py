@@ -14,7 +14,7 @@ CLASS_NAMES = ("disc", "square", "cross")
 
 
 @DATASETS.register("shapes")
-def shapes(*, size: Side = 16, channels: Literal[1, 3] = 1, count: Few = 512, seed: NonNegativeInt = 0) -> ImageSet:
+def shapes(*, size: Side = 16, channels: Literal[1, 3] = 1, count: Count = 512, seed: NonNegativeInt = 0) -> ImageSet:
     """Discs, squares and crosses of random place, size and brightness, drawn by code; for tests.
 
     `count` training images and half as many held out.
