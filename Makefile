@@ -15,7 +15,7 @@ SHARE   = OMP_NUM_THREADS=$${OMP_NUM_THREADS:-$$(( ($$(getconf _NPROCESSORS_ONLN
 RUNNER  = $(if $(NPROC),$(SHARE) $(PY) -m torch.distributed.run --standalone --nproc-per-node=$(NPROC) -m ddpm_lab,$(LAB))
 RECIPE  = $(EXP) $(SET) --budget $(BUDGET) $(call flag,DEVICE,--device)
 
-.PHONY: run check list sample evaluate sync test test-all fuzz lint setup help clean
+.PHONY: run sweep check list sample evaluate sync test test-all fuzz lint setup help clean
 
 help: ## show this help
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -32,6 +32,10 @@ $(VENV)/.installed: setup.cfg constraints.txt pyproject.toml
 run: setup ## EXP=cosine_l1 [SET="train.images=50000 loss.name=l2"] [BUDGET=gpu] [RESUME=1] [NPROC=2]: train, sample, evaluate, report
 	@test -n "$(EXP)" || { echo 'make run: name an experiment, such as EXP=cosine_l1' >&2; exit 2; }
 	@$(RUNNER) run $(RECIPE) $(if $(RESUME),--resume)
+
+sweep: setup ## SWEEP=schedules_losses [SET=...] [BUDGET=...]: a W&B sweep file run here, without an account; a table and a plot
+	@test -n "$(SWEEP)" || { echo 'make sweep: name a sweep, such as SWEEP=schedules_losses' >&2; exit 2; }
+	@$(LAB) sweep $(SWEEP) $(SET) --budget $(BUDGET) $(call flag,DEVICE,--device)
 
 check: setup ## EXP=cosine_l1 [SET=...] [BUDGET=...]: validate, print what it is and will take; trains nothing
 	@test -n "$(EXP)" || { echo 'make check: name an experiment, such as EXP=cosine_l1' >&2; exit 2; }

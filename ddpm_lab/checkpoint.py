@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import json
-import pickle
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import nn
 
 from ddpm_lab.files import sha256, write_text, write_whole
 from ddpm_lab.progress import say
-from registry.errors import BadInput
+from registry.errors import BadInput, reason
 
 State = dict[str, Any]
 
@@ -93,9 +91,12 @@ def _checksum(file: Path) -> Path:
 
 def _read(file: Path) -> State:
     try:
-        return torch.load(file, map_location="cpu", weights_only=True)  # type: ignore[no-any-return]
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
-        raise BadInput(f"{file}: not a checkpoint of tensors and numbers ({str(error).splitlines()[0]})") from None
+        state = torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # damage in a pickle comes to light as almost anything
+        raise BadInput(f"{file}: not a checkpoint of tensors and numbers ({reason(error)})") from None
+    if not isinstance(state, dict) or not all(type(state.get(key)) is int and state[key] >= 0 for key in ("images", "rows")):
+        raise BadInput(f"{file}: not the checkpoint of a run; it says nothing of images and rows")
+    return state
 
 
 def save_weights(file: Path, network: nn.Module, about: dict[str, Any]) -> None:
@@ -115,5 +116,5 @@ def load_weights(file: Path, network: nn.Module) -> None:
         raise BadInput(f"{file}: the run has no such weights; has it been trained?")
     try:
         network.load_state_dict(load_file(file))
-    except (OSError, SafetensorError, RuntimeError) as error:
-        raise BadInput(f"{file}: these weights do not fit ({str(error).splitlines()[0]})") from None
+    except Exception as error:  # damage in a header comes to light as almost anything
+        raise BadInput(f"{file}: these weights do not fit ({reason(error)})") from None

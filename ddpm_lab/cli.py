@@ -1,18 +1,19 @@
-"""The command line: `ddpm-lab run | sample | evaluate | sync | list | check`."""
+"""The command line: `ddpm-lab run | sweep | sample | evaluate | sync | list | check`."""
 
 from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
 import traceback
 from pathlib import Path
 from typing import NoReturn
 
+from ddpm_lab.status import BAD_INPUT, FAILURE, Interrupted
 from registry.errors import BadInput, reason
 
 RESULTS = Path("results")
-BAD_INPUT, FAILURE = 2, 1
 LONGEST = 2000  # characters of an error, which may quote a value of any length
 
 
@@ -27,6 +28,12 @@ def _count(text: str) -> int:
     if not (text.isdecimal() and len(text) < 9 and int(text) > 0):
         raise argparse.ArgumentTypeError(f"{text[:40]} is not a positive number below 100,000,000")
     return int(text)
+
+
+def _id(text: str) -> str:
+    if not re.fullmatch(r"[\w.-]{1,100}", text):
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} is no id; use letters, digits, `-`, `_` and `.`")
+    return text
 
 
 def _parsers() -> dict[str, argparse.ArgumentParser]:
@@ -46,10 +53,21 @@ def _parsers() -> dict[str, argparse.ArgumentParser]:
         added.add_argument("--budget", help="a name in experiments/budgets (default: cpu)")
         device(added)
 
+    def results(added: argparse.ArgumentParser) -> None:
+        added.add_argument("--results", type=Path, default=RESULTS, help="where runs are kept (default: results)")
+
     run = command("run", "Train an experiment, sample, evaluate, report.")
     recipe(run)
-    run.add_argument("--results", type=Path, default=RESULTS, help="where runs are kept (default: results)")
+    results(run)
+    run.add_argument("--id", type=_id, help="name the run, or go on with it (default: the sweep agent's, or a random one)")
     run.add_argument("--resume", action="store_true", help="go on with its newest unfinished run, if there is one")
+
+    sweep = command("sweep", "Run a W&B sweep file on this machine, without an account.")
+    sweep.add_argument("sweep", help="a name in ./experiments/sweeps, or a YAML file")
+    sweep.add_argument("overrides", nargs="*", metavar="key=value", help="for all trials, such as train.images=5000")
+    sweep.add_argument("--budget", help="a name in experiments/budgets (default: cpu)")
+    results(sweep)
+    device(sweep)
 
     check = command("check", "Validate an experiment and say what it will take; train nothing.")
     recipe(check)
@@ -105,7 +123,10 @@ def main(argv: list[str] | None = None) -> int:
     """Run one command; its exit status: 0, 1 after a failure, 2 for bad input, 128 + signal after an interrupt."""
     arguments = _parse(sys.argv[1:] if argv is None else argv)
     try:
-        return _dispatch(arguments)
+        _dispatch(arguments)
+        return 0
+    except Interrupted as interruption:
+        return interruption.status
     except KeyboardInterrupt:
         print("ddpm-lab: interrupted", file=sys.stderr)
         return 130
@@ -124,7 +145,7 @@ def main(argv: list[str] | None = None) -> int:
         return BAD_INPUT if known else FAILURE
 
 
-def _dispatch(arguments: argparse.Namespace) -> int:
+def _dispatch(arguments: argparse.Namespace) -> None:
     # Imported by command: `--help` and a typing error need no torch.
     if arguments.command == "list":
         from ddpm_lab.listing import lines
@@ -137,7 +158,11 @@ def _dispatch(arguments: argparse.Namespace) -> int:
         for line in check.lines(load_recipe(arguments.experiment, arguments.overrides, arguments.budget), arguments.device):
             print(line)
     elif arguments.command == "run":
-        return _run(arguments)
+        _run(arguments)
+    elif arguments.command == "sweep":
+        from ddpm_lab.sweep import Sweep
+
+        Sweep(arguments.sweep, arguments.overrides, arguments.budget, arguments.results, arguments.device).execute()
     elif arguments.command == "sync":
         from ddpm_lab.tracking import sync
 
@@ -148,21 +173,22 @@ def _dispatch(arguments: argparse.Namespace) -> int:
 
         with distributed.processes(pick_device(arguments.device)):
             {"sample": commands.sample, "evaluate": commands.evaluate}[arguments.command](arguments)
-    return 0
 
 
-def _run(arguments: argparse.Namespace) -> int:
+def _run(arguments: argparse.Namespace) -> None:
     from ddpm_lab import distributed
     from ddpm_lab.device import pick_device
+    from ddpm_lab.progress import say
     from ddpm_lab.recipe import load_recipe
     from ddpm_lab.run import Execution
-    from ddpm_lab.train import Interrupted
+    from ddpm_lab.run_folder import with_id
 
     recipe = load_recipe(arguments.experiment, arguments.overrides, arguments.budget)
-    try:
-        device = pick_device(arguments.device)
-        with distributed.processes(device):
-            Execution(recipe, arguments.results, device, arguments.resume or distributed.restarted()).execute()
-    except Interrupted as interruption:
-        return 128 + interruption.signum
-    return 0
+    # A sweep's agent names the run; it hands a trial that was preempted out again under the same name.
+    run_id = arguments.id or (os.environ.get("WANDB_RUN_ID") if "WANDB_SWEEP_ID" in os.environ else None)
+    if run_id and (done := with_id(arguments.results, recipe.name, run_id)) and done.finished:
+        say(f"{done.path} has come to its end already; nothing to do")
+        return
+    device = pick_device(arguments.device)
+    with distributed.processes(device):
+        Execution(recipe, arguments.results, device, arguments.resume or distributed.restarted(), run_id).execute()

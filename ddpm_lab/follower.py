@@ -3,7 +3,7 @@
 `metrics.jsonl` is the truth, and W&B's step is the number of a row: what W&B lacks is sent, what it has is not, whatever became
 of the processes that sent the earlier rows. The W&B client lives in this process alone, so nothing that happens to it, or to a
 server that it waits for, touches the run. Standard input brings an `Order`, then the run's exit status when it has ended (or
-nothing, when it was killed); standard output takes `at URL` and `failed REASON`.
+nothing, when it was killed); standard output takes `at URL`, `failed REASON`, and `stop` when W&B asks the run to.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ from ddpm_lab.run_folder import RunFolder
 
 POLL = 1.0  # seconds between two looks at the local log
 INIT_PATIENCE, ASK_PATIENCE = 20, 10  # seconds
+STOP_POLL = 20  # seconds; the client asks every 15 whether the run shall stop
+PREEMPTED = 128 + signal.SIGTERM
 LOCK = ".wandb.lock"  # in the run's folder; held by the one process that sends it
 UPLOAD_SPEED = 1_000_000  # bytes/s; the weights are waited for as long as a link of this speed takes
 
@@ -55,9 +57,10 @@ class Follower:
         """Starts the W&B run, or goes on with it where W&B knows it."""
         import wandb
 
+        self._stop_asked = threading.Event()
         self.order, self.folder, self.scratch = order, RunFolder(Path(order.folder)), Path(order.scratch)
         settings = wandb.Settings(
-            silent=True, console="off", init_timeout=INIT_PATIENCE,
+            silent=True, console="off", init_timeout=INIT_PATIENCE, stop_fn=self._ask_to_stop,
             # The run's folder has all that the client would keep.
             x_skip_transaction_log=order.mode == "online",
             # These would tell host, user, paths and the remote of the repository; environment.json has what matters of them.
@@ -73,6 +76,10 @@ class Follower:
         self._seen: tuple[int, int] | None = None
         run = self.run
         self._remember({"id": run.id, "project": run.project, "entity": run.entity or None, "url": run.url})
+
+    def _ask_to_stop(self) -> None:
+        self._stop_asked.set()
+        print("stop", flush=True)
 
     def _remember(self, about: dict[str, str | None]) -> None:
         write_text(self.folder.wandb, json.dumps(self.folder.tracked_as() | about, indent=2) + "\n")
@@ -137,6 +144,10 @@ class Follower:
         Raises:
             RuntimeError: it has not.
         """
+        # A machine that was taken away: a sweep hands the trial out again. Hyperband ends a trial by the same signal; the
+        # client is the one who knows, a little later.
+        if status == PREEMPTED and not (os.environ.get("WANDB_SWEEP_ID") and self._stop_asked.wait(STOP_POLL)):
+            self.run.mark_preempting()
         self.run.finish(exit_code=status)
         if self.order.mode == "offline":
             self._keep_offline()

@@ -16,6 +16,7 @@ from registry.errors import BadInput, reason
 SMALL = 2**26  # bytes that an archive may unpack to however small it is itself
 DENSEST = 20  # times its size on disk; images of garments deflate to a half, of discs on black to a tenth
 
+
 def write_images(file: Path, images: Tensor, labels: Tensor | None) -> None:
     """uint8 images [N, C, H, W], and labels [N] where there are any."""
     arrays = [images.permute(0, 2, 3, 1).contiguous().numpy()]  # [N, H, W, C]

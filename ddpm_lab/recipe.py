@@ -13,14 +13,14 @@ import yaml
 
 from ddpm_lab.choice import Choice
 from ddpm_lab.experiment import PART_KEYS, Experiment
+from ddpm_lab.overrides import COMMAND_LINE, layer_of
 from ddpm_lab.run_folder import RESOLVED, recorded_hash
-from ddpm_lab.yaml_loader import describe, parse, read_mapping
+from ddpm_lab.yaml_loader import describe, read_mapping
 from registry.errors import BadInput, did_you_mean
 from registry.plugins import load_file, load_installed
 from registry.shelf import OptionError
 
 HOME = Path("experiments")
-COMMAND_LINE = "command line"
 DEFAULT_BUDGET = "cpu"
 
 
@@ -106,7 +106,7 @@ def load_recipe(name: str, overrides: Iterable[str] = (), budget: str | None = N
         tree.values["budget"] = found.stem
     for origin, layer in reversed(chain):
         tree.merge(layer, str(origin))
-    tree.merge(_override_layer(overrides), COMMAND_LINE)
+    tree.merge(layer_of(overrides), COMMAND_LINE)
     plugins = _load_plugins(tree, file)
     # A run's folder, perhaps by way of `results/latest`, is named after its experiment.
     experiment_name = file.resolve().parent.parent.name if file.name == RESOLVED else file.stem
@@ -165,33 +165,6 @@ def _budget_file(chain: list[tuple[Path, dict[str, Any]]], budget: str | None) -
         return None  # an experiment on its own, which says all itself
     known = [file.stem for folder in folders for file in folder.glob("*.yaml")]
     raise BadInput(f"no budget named '{budget}'; {did_you_mean(budget, known)}")
-
-
-def _override_layer(overrides: Iterable[str]) -> dict[str, Any]:
-    layer: dict[str, Any] = {}
-    for override in overrides:
-        key, equals, text = override.partition("=")
-        if not equals or not key or not all(key.split(".")):
-            raise BadInput(f"{COMMAND_LINE}: '{override}' is no override; write key=value, such as train.images=5000")
-        try:
-            value = parse(text)
-        except BadInput as error:
-            raise BadInput(f"{COMMAND_LINE}: {key}: {error}") from None
-        place, *path = layer, *key.split(".")
-        dotted = ""
-        for piece in path[:-1]:
-            dotted = f"{dotted}.{piece}".lstrip(".")
-            below = place.get(piece, {})
-            # `loss=huber loss.delta=2`: the short form opens up for an option that follows it.
-            place[piece] = {"name": below} if dotted in PART_KEYS and isinstance(below, str) else below
-            place = place[piece]
-            if not isinstance(place, dict):
-                raise BadInput(f"{COMMAND_LINE}: {key}: '{dotted}' was given a value of its own before")
-        old = place.get(path[-1])
-        if key in PART_KEYS and isinstance(old, dict) and isinstance(value, str):
-            value = {**old, "name": value}
-        place[path[-1]] = value
-    return layer
 
 
 def _load_plugins(tree: _Tree, file: Path) -> tuple[Path, ...]:

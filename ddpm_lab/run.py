@@ -25,11 +25,12 @@ from ddpm_lab.pictures import save_grid
 from ddpm_lab.progress import say
 from ddpm_lab.recipe import Recipe, dump, load_recipe
 from ddpm_lab.report import write_report
-from ddpm_lab.run_folder import RunFolder, newest_unfinished
+from ddpm_lab.run_folder import RunFolder, newest_unfinished, with_id
 from ddpm_lab.sample import Drawing
+from ddpm_lab.status import FAILURE, Interrupted
 from ddpm_lab.tracking import Tracker
-from ddpm_lab.train import Diverged, Hooks, Interrupted, Trainer
-from registry.errors import BadInput
+from ddpm_lab.train import Diverged, Hooks, Trainer
+from registry.errors import BadInput, reason
 
 PREVIEW = 36  # images in the periodic samples
 ROW, FRAMES = 8, 9  # garments in the denoising picture, and moments of it
@@ -45,8 +46,11 @@ class Execution:
     In several processes each has its share of every batch and of the images; the main one writes the folder.
     """
 
-    def __init__(self, recipe: Recipe, results: Path, device: torch.device, resume: bool) -> None:
+    def __init__(self, recipe: Recipe, results: Path, device: torch.device, resume: bool, run_id: str | None = None) -> None:
         """Builds everything before it creates anything, so that bad input leaves no trace.
+
+        `resume` goes on with the newest unfinished run of the experiment, `run_id` with the one of that id; where there is
+        none, a new run begins.
 
         Raises:
             BadInput: a part cannot be built, or the folder cannot be written.
@@ -63,7 +67,7 @@ class Execution:
         self.trainer = Trainer(experiment, self.model, build_objective(experiment), data.train, precision)
         self.experiment, self.data, self.device, self.precision = experiment, data, device, precision
         self.costs = {"sampling_seconds": 0.0, "evaluation_seconds": 0.0}
-        path, state = distributed.from_main(lambda: self._open(recipe, results, resume))
+        path, state = distributed.from_main(lambda: self._open(recipe, results, resume, run_id))
         if not distributed.is_main():
             self.folder = RunFolder(path)
         if state is not None:
@@ -84,15 +88,16 @@ class Execution:
             Interrupted: the run was asked to stop, and can be resumed.
             Stopped: the disk is full or gone, or the loss is no number; one line says what is left.
         """
-        failed = True
+        status = FAILURE
         try:
             if self.trainer.images == 0:
                 self.sample(0)
             self.trainer.run(Hooks(self.log, self.sample, self.evaluate, self.checkpoint))
             self.checkpoint(self.trainer.images)
             self.finish()
-            failed = False
-        except Interrupted:
+            status = 0
+        except Interrupted as interruption:
+            status = interruption.status
             say(f"interrupted after {self.trainer.images:,} images; everything is saved, `--resume` goes on from there")
             distributed.barrier()  # torchrun stops all as soon as one is gone
             raise
@@ -106,7 +111,7 @@ class Execution:
             raise Stopped(f"another process of this run is gone; {self._left()}; start them again with --resume") from error
         finally:
             if self.tracker:
-                self.tracker.finish(failed)
+                self.tracker.finish(status)
 
     def log(self, row: dict[str, Any]) -> None:
         """One row of metrics; whoever tracks the run follows the file."""
@@ -182,11 +187,16 @@ class Execution:
             say(describe_result(line))
         say(f"report: {self.folder.report}")
 
-    def _open(self, recipe: Recipe, results: Path, resume: bool) -> tuple[Path, State | None]:
+    def _open(self, recipe: Recipe, results: Path, resume: bool, run_id: str | None) -> tuple[Path, State | None]:
         """Find the run's folder, or make one: where it is, and the state to go on from, where there is one."""
         state = None
-        old = newest_unfinished(results, recipe.name) if resume else None
-        if resume and old is None:
+        if run_id is not None:
+            old = with_id(results, recipe.name, run_id)
+            if old is not None and not old.hold():
+                raise BadInput(f"--id: {old.path} is running in another process")
+        else:
+            old = newest_unfinished(results, recipe.name) if resume else None
+        if resume and old is None and run_id is None:
             say(f"no unfinished run of {recipe.name} in {results}/; starting a new one")
         if old is not None:
             _require_same(old, recipe)
@@ -196,7 +206,7 @@ class Execution:
             old.cut_metrics(state["rows"] if state else 0)
             say(f"resuming {old.path} after {state['images'] if state else 0:,} images")
         else:
-            self.folder = RunFolder.create(results, recipe.name)
+            self.folder = RunFolder.create(results, recipe.name, run_id)
             kept = self.experiment.model_copy(update={"plugins": self.folder.keep_plugins(recipe.plugins)})
             write_text(self.folder.experiment, discreet(dump(kept)))
         write_text(self.folder.data, json.dumps(dataclasses.asdict(self.shape), indent=2) + "\n")
@@ -208,9 +218,9 @@ class Execution:
         try:
             self.trainer.load_state(state)
             self.costs |= state["costs"]
-        except (KeyError, TypeError, ValueError, RuntimeError) as error:
-            text = str(error).splitlines()[0]
-            raise BadInput(f"--resume: the checkpoint does not fit this experiment ({text}); start anew without it") from None
+        except Exception as error:  # what a wrong type or size comes to light as
+            text = f"the checkpoint does not fit this experiment ({reason(error)[:300]})"
+            raise BadInput(f"--resume: {text}; start anew without it") from None
 
     def _keep(self, error: Diverged) -> str:
         """Save what can be looked into afterwards, and say where it is."""

@@ -46,14 +46,13 @@ class RunFolder:
         return next((file for kind in ("ema", "raw") if (file := self.weights(kind)).is_file()), None)
 
     @classmethod
-    def create(cls, results: Path, experiment: str) -> RunFolder:
-        """A new folder, and `latest` pointing at it.
+    def create(cls, results: Path, experiment: str, run_id: str | None = None) -> RunFolder:
+        """A new folder, and `latest` pointing at it; a random id keeps apart runs that start in the same second.
 
         Raises:
             BadInput: it cannot be written.
         """
-        # The random part keeps apart runs that start in the same second.
-        path = results / experiment / f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
+        path = results / experiment / f"{time.strftime('%Y%m%d-%H%M%S')}-{run_id or secrets.token_hex(3)}"
         try:
             (path / "samples").mkdir(parents=True)
             point_latest(results, path)
@@ -178,6 +177,14 @@ def point_latest(results: Path, path: Path) -> None:
     aside.unlink(missing_ok=True)
     aside.symlink_to(path.relative_to(results), target_is_directory=True)
     os.replace(aside, results / "latest")
+
+
+def with_id(results: Path, experiment: str, run_id: str) -> RunFolder | None:
+    """The run of that id, None where there is none; `*` stands for any experiment."""
+    for path in sorted(results.glob(f"{experiment}/*-*-{run_id}"), reverse=True):
+        if (folder := RunFolder(path)).experiment.is_file():
+            return folder
+    return None
 
 
 def newest_unfinished(results: Path, experiment: str) -> RunFolder | None:

@@ -42,7 +42,7 @@ class Tracker:
             run_id = os.environ.get("WANDB_RUN_ID") or known.get("id")
             init = _describe(folder, track, config, known, run_id)
             try:
-                self._follower = _Follower(folder, self.mode, init, RUN_PATIENCE, self._regret)
+                self._follower = _Follower(folder, self.mode, init, RUN_PATIENCE, self._regret, self._stop)
             except OSError as error:
                 self._regret(f"it could not be started ({error.strerror})")
 
@@ -53,10 +53,14 @@ class Tracker:
             return f"offline; `ddpm-lab sync {self.folder.path}` uploads it"
         return "online" if self.mode == "online" else "not tracked"
 
-    def finish(self, failed: bool) -> None:
-        """Give W&B a moment to take the rest."""
+    def finish(self, status: int) -> None:
+        """Give W&B a moment to take the rest; `status` is what the run exits with."""
         if self._follower is not None:
-            self._follower.end(1 if failed else 0)
+            self._follower.end(status)
+
+    def _stop(self) -> None:
+        say("W&B: asks this run to stop")
+        os.kill(os.getpid(), signal.SIGTERM)
 
     def _regret(self, trouble: str) -> None:
         say(f"W&B: {trouble}; the run's folder has everything, and `ddpm-lab sync {self.folder.path}` sends it")
@@ -100,9 +104,10 @@ class _Follower:
         init: dict[str, Any],
         patience: int,
         regret: Callable[[str], None],
+        stop: Callable[[], None] = lambda: None,
     ) -> None:
-        """`regret` is called once, when W&B will not get everything."""
-        self._regret, self._regretted = regret, False
+        """`regret` is called once, when W&B will not get everything; `stop`, when W&B asks the run to stop."""
+        self._regret, self._regretted, self._stop, self._ended = regret, False, stop, False
         # Not below the user's home, whose path the client writes into what it uploads.
         place = tempfile.gettempdir()
         self._scratch = tempfile.mkdtemp(prefix="ddpm_lab-", dir="/tmp" if discreet(place) != place else place)
@@ -120,6 +125,7 @@ class _Follower:
 
     def end(self, status: int) -> None:
         """Wait until it has sent all that is left, or has no more time."""
+        self._ended = True
         self._tell(str(status))
         patience = self._order.patience_for_all
         try:
@@ -146,6 +152,8 @@ class _Follower:
             kind, _, text = line.strip().partition(" ")
             if kind == "at":
                 say(f"W&B: {text}")
+            elif kind == "stop" and not self._ended:
+                self._stop()
             elif kind == "failed":
                 self._regretted = True
                 self._regret(text)

@@ -24,6 +24,7 @@ from ddpm_lab.experiment import Experiment, Train
 from ddpm_lab.optimizer import build_optimizer, try_step
 from ddpm_lab.progress import Progress
 from ddpm_lab.rng import generator, shuffled
+from ddpm_lab.status import Interrupted
 from registry.datasets import Split
 
 ROWS = 200  # so many rows of metrics in a whole run
@@ -74,14 +75,6 @@ def training_loss(model: Model, objective: Objective, network: Network, batch: B
     target = diffusion.target.of(x0, eps, alpha, sigma)
     loss = objective.loss(prediction, target).flatten(1).mean(dim=1)  # [B, C, H, W] -> [B]
     return diffusion.weight(objective.weighting, level) * importance.float() * loss
-
-
-class Interrupted(Exception):
-    """The run was asked to stop; its state is saved."""
-
-    def __init__(self, signum: int) -> None:
-        super().__init__(signal.Signals(signum).name)
-        self.signum = signum
 
 
 class Diverged(RuntimeError):

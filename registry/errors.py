@@ -9,6 +9,10 @@ from collections.abc import Iterable
 class BadInput(ValueError):
     """Input that cannot be used. Its text is the one line that the user reads; the command line exits with 2."""
 
+    def __init__(self, text: str) -> None:
+        # It may quote what a stranger wrote: no line breaks, and nothing that a terminal would obey.
+        super().__init__("".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text))
+
 
 def reason(error: BaseException) -> str:
     """What an exception says, in one line; its kind where it says nothing."""

@@ -97,7 +97,7 @@ CASES: dict[str, tuple[Prepare, Words]] = {
     "unknown sampler": (lambda folder: ["sample", "RUN", "--sampler", "dim"], ["did you mean 'ddim'"]),
     "an option that cannot apply": (lambda folder: [*_small_npz(folder), "--steps", "5"], ["--steps", "drawn already"]),
     "npz of floats": (_odd_npz, ["x.npz", "float32", "uint8"]),
-    "npz with objects": (_pickled_npz, ["x.npz", "allow_pickle=False"]),
+    "npz with objects": (_pickled_npz, ["x.npz", "arr_0 is object"]),
     "npz with too few images": (_small_npz, ["x.npz", "holds 4 images, fewer than the 5"]),
     "no such npz": (lambda folder: ["evaluate", str(folder / "no.npz")], ["no.npz"]),
     "unknown command": (lambda folder: ["rnu"], ["rnu"]),

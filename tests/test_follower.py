@@ -148,7 +148,7 @@ def test_best_is_the_lowest_fid_of_the_same_protocol(folder: RunFolder) -> None:
 def test_a_run_is_followed_and_goes_on_after_a_resume(server: WandbServer, folder: RunFolder) -> None:
     tracker = Tracker(Track(), folder, CONFIG)
     _train(folder, range(8))
-    tracker.finish(failed=True)
+    tracker.finish(1)
     run = server.runs[folder.id]
     assert run.state == "failed"
     # The checkpoint is older than the end of the log; the rows that the resumed run writes again are at W&B already.
@@ -159,7 +159,7 @@ def test_a_run_is_followed_and_goes_on_after_a_resume(server: WandbServer, folde
     tracker = Tracker(Track(), folder, CONFIG)
     _train(folder, range(4, 12))
     _end(folder, 1.0)
-    tracker.finish(failed=False)
+    tracker.finish(0)
     assert _arrived(run) == _logged(folder)
     assert run.files[lost] == kept
     assert run.state == "finished"
@@ -170,7 +170,7 @@ def test_the_id_from_the_environment(server: WandbServer, folder: RunFolder, mon
     monkeypatch.setenv("WANDB_RUN_ID", "mine")
     tracker = Tracker(Track(), folder, CONFIG)
     _train(folder, range(3))
-    tracker.finish(failed=True)
+    tracker.finish(1)
     assert _arrived(server.runs["mine"]) == _logged(folder)
     monkeypatch.delenv("WANDB_RUN_ID")
     assert main(["sync", str(folder.path)]) == 0
@@ -187,7 +187,7 @@ def test_a_server_that_dies_is_regretted_once_and_sync_mends_it(
     server.stop()
     _train(folder, range(4, 12))
     _end(folder, 1.0)
-    tracker.finish(failed=False)
+    tracker.finish(0)
     said = capsys.readouterr().err
     assert said.count("`ddpm-lab sync ") == 1
     assert "did not take everything within 3 seconds" in said
@@ -205,7 +205,7 @@ def test_a_server_that_refuses_costs_no_run_and_sync_one_line(
     _until(folder.wandb.exists)
     server.refusal, server.refused = 403, "file_stream"  # which the client keeps to itself
     _train(folder, range(5))
-    tracker.finish(failed=False)
+    tracker.finish(0)
     said = capsys.readouterr().err
     assert said.count("`ddpm-lab sync ") == 1
     assert "it has 0 rows of 7" in said
@@ -226,7 +226,7 @@ def test_sync_leaves_a_run_alone_that_another_process_sends(
     _until(folder.wandb.exists)
     assert main(["sync", str(folder.path)]) == 2
     assert "another process is sending this run" in capsys.readouterr().err
-    tracker.finish(failed=False)
+    tracker.finish(0)
     assert main(["sync", str(folder.path)]) == 0
 
 
@@ -280,11 +280,11 @@ def test_rows_arrive_while_the_run_goes_on_and_none_is_lost_when_all_its_process
     time.sleep(2 * follower.POLL)  # the client has these rows, and the server has not
     assert tracker._follower
     os.killpg(tracker._follower._process.pid, signal.SIGKILL)
-    tracker.finish(failed=True)
+    tracker.finish(1)
     assert 8 <= len(server.runs[folder.id].history) < len(_logged(folder))
     tracker = Tracker(Track(), folder, CONFIG)
     _train(folder, range(12, 15))
-    tracker.finish(failed=False)
+    tracker.finish(0)
     assert _arrived(server.runs[folder.id]) == _logged(folder)
 
 

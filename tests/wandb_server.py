@@ -172,8 +172,12 @@ class WandbServer:
                 if name == "wandb-summary.json" and content:
                     run.summary = json.loads(content[-1])
                     run.lines[name] = []
+            run.preempting |= bool(body.get("preempting"))
             if body.get("complete"):
-                run.state = "finished" if body.get("exitcode") == 0 else "failed"
+                run.state = "finished" if body.get("exitcode") == 0 else "preempted" if run.preempting else "failed"
+                if run.state == "preempted" and any(run_id in sweep.parameters for sweep in self.sweeps.values()):
+                    run.preempting = False
+                    self.requeue(run_id)
             if self.die_after_rows is not None and sum(len(run.history) for run in self.runs.values()) >= self.die_after_rows:
                 self.die_after_rows = None
                 threading.Thread(target=self.stop, daemon=True).start()
@@ -232,7 +236,8 @@ class WandbServer:
         return {"upsertBucket": {"bucket": _bucket(run), "inserted": inserted}}
 
     def _on_RunStoppedStatus(self, asked: Json) -> Json:
-        return {"project": {"run": {"stopped": False}}}
+        stopped = any(asked.get("runId", asked.get("name")) in sweep.stopping for sweep in self.sweeps.values())
+        return {"project": {"run": {"stopped": stopped}}}
 
     def _on_Run(self, asked: Json) -> Json:
         run = self.runs.get(asked["name"])
@@ -400,11 +405,10 @@ class WandbServer:
 
     def requeue(self, run_id: str) -> None:
         """Hand a preempted trial out again, under the same id, as W&B does after `mark_preempting`."""
-        with self._lock:
-            sweep = next(sweep for sweep in self.sweeps.values() if run_id in sweep.parameters)
-            arguments = {key: {"value": value} for key, value in sweep.parameters[run_id].items()}
-            program = sweep.config.get("program")
-            sweep.waiting.insert(0, {"type": "resume", "run_id": run_id, "program": program, "args": arguments})
+        sweep = next(sweep for sweep in self.sweeps.values() if run_id in sweep.parameters)
+        arguments = {key: {"value": value} for key, value in sweep.parameters[run_id].items()}
+        program = sweep.config.get("program")
+        sweep.waiting.insert(0, {"type": "resume", "run_id": run_id, "program": program, "args": arguments})
 
 
 class _Handler(BaseHTTPRequestHandler):

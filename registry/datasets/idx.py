@@ -14,6 +14,7 @@ from torch import Tensor
 from registry.errors import BadInput
 
 UINT8 = 8
+BLOCK = 2**20
 LARGEST = 2**26  # values: Fashion-MNIST has 47 million
 
 
