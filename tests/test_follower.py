@@ -250,7 +250,7 @@ def test_an_offline_run_that_is_resumed_keeps_one_whole_offline_folder(
         _train(folder, steps)
         if not failed:
             _end(folder, 1.0)
-        tracker.finish(failed)
+        tracker.finish(int(failed))
     assert not server.received
     (stream,) = folder.path.glob("wandb/offline-run-*/*.wandb")
     assert not list(_secrets_in(server, folder.path / "wandb"))

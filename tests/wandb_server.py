@@ -37,6 +37,7 @@ class Run:
     entity: str
     name: str = ""
     state: str = "running"
+    preempting: bool = False
     group: str | None = None
     job_type: str | None = None
     notes: str | None = None
@@ -181,7 +182,8 @@ class WandbServer:
             if self.die_after_rows is not None and sum(len(run.history) for run in self.runs.values()) >= self.die_after_rows:
                 self.die_after_rows = None
                 threading.Thread(target=self.stop, daemon=True).start()
-        return {"exitcode": None, "limits": {}}
+            stopped = any(run_id in sweep.stopping for sweep in self.sweeps.values())
+        return {"exitcode": None, "limits": {}, "stopped": stopped}
 
     def put(self, path: str, body: bytes) -> None:
         """An upload to one of the addresses that were given out."""
@@ -236,8 +238,7 @@ class WandbServer:
         return {"upsertBucket": {"bucket": _bucket(run), "inserted": inserted}}
 
     def _on_RunStoppedStatus(self, asked: Json) -> Json:
-        stopped = any(asked.get("runId", asked.get("name")) in sweep.stopping for sweep in self.sweeps.values())
-        return {"project": {"run": {"stopped": stopped}}}
+        return {"project": {"run": {"stopped": False}}}
 
     def _on_Run(self, asked: Json) -> Json:
         run = self.runs.get(asked["name"])
