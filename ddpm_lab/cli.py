@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from ddpm_lab.status import BAD_INPUT, FAILURE, Interrupted
-from registry.errors import BadInput, reason
+from registry.errors import BadInput, printable, reason
 
 RESULTS = Path("results")
 LONGEST = 2000  # characters of an error, which may quote a value of any length
@@ -21,7 +21,7 @@ class _Parser(argparse.ArgumentParser):
     """One line on standard error for bad input, where argparse prints its usage too."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(BAD_INPUT, f"{self.prog}: error: {message}; see `{self.prog} --help`\n")
+        self.exit(BAD_INPUT, f"{self.prog}: error: {printable(message)}; see `{self.prog} --help`\n")
 
 
 def _count(text: str) -> int:

@@ -10,8 +10,12 @@ class BadInput(ValueError):
     """Input that cannot be used. Its text is the one line that the user reads; the command line exits with 2."""
 
     def __init__(self, text: str) -> None:
-        # It may quote what a stranger wrote: no line breaks, and nothing that a terminal would obey.
-        super().__init__("".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text))
+        super().__init__(printable(text))
+
+
+def printable(text: str) -> str:
+    """The same in one line, without anything that a terminal would obey: it may quote what a stranger wrote."""
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
 
 
 def reason(error: BaseException) -> str:
