@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -15,7 +16,7 @@ from ddpm_lab.rng import generator
 from registry.datasets import ImageSet
 from registry.errors import BadInput, reason
 from registry.features import Extractor
-from registry.guidance import ConditionalDenoise
+from registry.guidance import ConditionalDenoise, Load
 from registry.levels import Levels
 from registry.options import Side
 from registry.path import NoisePath
@@ -58,7 +59,7 @@ class Objective:
 
     levels: Levels
     loss: Loss
-    weighting: Weighting
+    weighting: Weighting | nn.Module  # a module is learned with the network
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ class Procedure:
     sampler: Callable[[Denoise, Grid, Noise], Tensor]
     guidance: Callable[[ConditionalDenoise], ConditionalDenoise]
     grid: Grid
-    clip: bool
+    clip: bool | float
 
 
 def _configured(shelf: str, choice: Choice) -> Callable[..., object]:
@@ -92,43 +93,54 @@ def build_data(experiment: Experiment) -> ImageSet:
 
 def build_model(experiment: Experiment, shape: DataShape, device: torch.device) -> Model:
     """Path, target and freshly initialised network; the same weights for the same seed on every machine."""
-    path = _path(experiment)
+    path = build_path(experiment)
     variance: Variance = _configured("variances", experiment.variance)()  # type: ignore[assignment]
     classes = len(shape.class_names) if experiment.classes and shape.class_names else None
     channels = shape.image_shape[0] * (1 + variance.extra_channels)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(generator(experiment.seed, "init").initial_seed())
-        try:
+    try:
+        with _seeded(experiment.seed, "init"):
             network = _configured("backbones", experiment.backbone)(shape.image_shape, classes, channels)
-        except BadInput as error:
-            raise BadInput(f"backbone: {error}") from None
-        except (ValueError, RuntimeError) as error:
-            raise BadInput(f"backbone: {experiment.backbone.name} cannot be built so: {reason(error)}") from None
-    target = _configured("targets", experiment.target)()
+    except BadInput as error:
+        raise BadInput(f"backbone: {error}") from None
+    except (ValueError, RuntimeError) as error:
+        raise BadInput(f"backbone: {experiment.backbone.name} cannot be built so: {reason(error)}") from None
+    target = _configured("targets", experiment.target)(shape.std)
     return Model(Diffusion(path.to(device), target), network.to(device), variance, classes)  # type: ignore[arg-type, attr-defined]
 
 
-def build_objective(experiment: Experiment) -> Objective:
-    """Levels, loss and weighting."""
+def build_objective(experiment: Experiment, shape: DataShape, model: Model) -> Objective:
+    """Levels, loss and weighting for that model and data."""
+    path = model.diffusion.path
+    with _seeded(experiment.seed, "init of the weighting"):
+        weighting = _configured("weightings", experiment.weighting)(shape.std)
     return Objective(
-        _configured("levels", experiment.levels)(experiment.timesteps),  # type: ignore[arg-type]
+        _configured("levels", experiment.levels)(path),  # type: ignore[arg-type]
         _configured("losses", experiment.loss),  # type: ignore[arg-type]
-        _configured("weightings", experiment.weighting)(),  # type: ignore[arg-type]
+        weighting.to(path.angle.device) if isinstance(weighting, nn.Module) else weighting,  # type: ignore[arg-type]
     )
 
 
-def build_procedure(sampling: Sampling, model: Model) -> Procedure:
-    """The sampler on its grid."""
+def build_procedure(sampling: Sampling, model: Model, load: Load) -> Procedure:
+    """The sampler on its grid, with its guidance; `load` gives the denoiser of another run."""
     path = model.diffusion.path
     if sampling.steps > path.steps:
         raise BadInput(f"sampling.steps: {sampling.steps} steps do not fit into timesteps = {path.steps}")
+    guide = _configured("guidance", sampling.guidance)
     levels: Tensor = _configured("grids", sampling.grid)(path, sampling.steps)  # type: ignore[assignment]
     return Procedure(
         _configured("samplers", sampling.sampler),  # type: ignore[arg-type]
-        _configured("guidance", sampling.guidance),  # type: ignore[arg-type]
+        lambda denoise: guide(denoise, path, load),  # type: ignore[arg-type, return-value]
         Grid(path, levels.to(path.angle.device), model.variance),
         sampling.clip,
     )
+
+
+@contextlib.contextmanager
+def _seeded(seed: int, purpose: str) -> Iterator[None]:
+    """The same initial weights for the same seed on every machine."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(generator(seed, purpose).initial_seed())
+        yield
 
 
 def build_extractor(choice: Choice) -> Extractor:
@@ -136,7 +148,8 @@ def build_extractor(choice: Choice) -> Extractor:
     return _configured("features", choice)()  # type: ignore[return-value]
 
 
-def _path(experiment: Experiment) -> NoisePath:
+def build_path(experiment: Experiment) -> NoisePath:
+    """The schedule at its T."""
     try:
         return _configured("schedules", experiment.schedule)(experiment.timesteps)  # type: ignore[return-value]
     except ValueError as error:

@@ -15,6 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from ddpm_lab.build import DataShape, Model, build_data, build_model, build_objective, build_procedure
 from ddpm_lab.device import autocast, describe_device, pick_device, pick_precision
 from ddpm_lab.experiment import Experiment
+from ddpm_lab.loaded import guides
 from ddpm_lab.recipe import Recipe, dump
 from ddpm_lab.report import clock
 from ddpm_lab.sample import Drawing
@@ -37,8 +38,8 @@ def lines(recipe: Recipe, device: str | None) -> Iterator[str]:
     data = build_data(experiment)
     shape = DataShape.of(data)
     model = build_model(experiment, shape, torch_device)
-    objective = build_objective(experiment)
-    procedure = build_procedure(experiment.sampling, model)
+    objective = build_objective(experiment, shape, model)
+    procedure = build_procedure(experiment.sampling, model, guides(model, shape, None))
     yield dump(experiment)
     channels, height, width = shape.image_shape
     yield (

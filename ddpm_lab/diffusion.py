@@ -48,9 +48,13 @@ class Diffusion:
         x0, eps = self.target.split(prediction, x_t, *self.point(level, like=x_t))
         return Denoised(x0, eps, extra if extra.shape[1] else None)
 
+    def snr(self, level: Tensor) -> tuple[Tensor, Tensor]:
+        """The log SNR [B] at level [B], and its slope over the whole path, as weightings take them."""
+        return self.path.log_snr(level), self.path.log_snr_slope(level) * (self.path.steps - 1)
+
     def weight(self, weighting: Weighting, level: Tensor) -> Tensor:
         """The weight [B], float32, of the squared error of the target, converted from the space that `weighting` declares."""
-        weight = weighting(self.path.log_snr(level), self.path.log_snr_slope(level))
+        weight = weighting(*self.snr(level))
         if weighting.space != "target":
             alpha, sigma = self.path.at(level)
             to_x0, to_eps = self.target.gain(alpha, sigma)
@@ -61,18 +65,31 @@ class Diffusion:
         """`denoise` for a whole batch at one scalar level, as guidance takes it."""
         return lambda x, level, y: self.denoise(network, x, level.to(x.device).expand(len(x)), y)
 
-    def sampling(self, denoise: ConditionalDenoise, y: Tensor | None, clip: bool) -> Denoise:
-        """What a sampler calls: the class bound, x0 clipped to [-1, 1] if asked for, eps recomputed from the clipped x0."""
+    def sampling(self, denoise: ConditionalDenoise, y: Tensor | None, clip: bool | float) -> Denoise:
+        """What a sampler calls: the class bound, x0 clipped if asked for, eps recomputed from the clipped x0.
+
+        `clip` is true for [-1, 1], or the quantile of `thresholded`.
+        """
 
         def clipped(x: Tensor, level: Tensor) -> Denoised:
             x0, eps, extra = denoise(x, level, y)
-            if not clip:
+            if clip is False:
                 return Denoised(x0, eps, extra)
             alpha, sigma = (value.to(x.dtype) for value in self.path.at(level))
-            x0 = x0.clamp(-1, 1)
+            x0 = x0.clamp(-1, 1) if clip is True else thresholded(x0, clip)
             return Denoised(x0, (x - alpha * x0) / sigma, extra)
 
         return clipped
+
+
+def thresholded(x0: Tensor, quantile: float) -> Tensor:
+    """Dynamic thresholding: each image clipped to that quantile of its |x_0|, and shrunk to [-1, 1] where it is above 1.
+
+    Saharia et al. 2022, Imagen, section 2.3.
+    """
+    limit = x0.abs().flatten(1).float().quantile(quantile, dim=1).clamp(min=1).to(x0.dtype)
+    limit = limit[:, None, None, None]
+    return x0.clamp(-limit, limit) / limit
 
 
 def to_unit(images: Tensor) -> Tensor:

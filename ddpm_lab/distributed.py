@@ -154,6 +154,16 @@ def collected(values: list[T]) -> list[T]:
     return [share[i] for i in range(longest) for share in found if i < len(share)]
 
 
+def in_turn(value: Tensor) -> Tensor:
+    """The shares of all processes, of equal size, one behind the other; in every process."""
+    if not joined():
+        return value
+    mine = value.detach().cpu().contiguous()
+    shares = [torch.empty_like(mine) for _ in range(size())]
+    dist.all_gather(shares, mine, group=_control[0])
+    return torch.cat(shares).to(value.device)
+
+
 def dealt(values: range) -> range:
     """This process's share of the values, dealt in turn like cards."""
     return values[rank() :: size()] if joined() else values

@@ -40,6 +40,7 @@ class Train(_Section):
     ema: EMA | None
     on_nonfinite: Literal["stop", "skip"] = "stop"  # a step whose loss or gradient is no number
     samples_every: Count | None = None  # images
+    snapshots_every: Count | None = None  # images; EMA weights that are kept
     checkpoint_every: Count | None = None  # images
     checkpoints_kept: Count = 2
 
@@ -49,7 +50,7 @@ class Sampling(_Section):
     grid: _field("grids") = Choice("uniform", {})  # type: ignore[valid-type]
     steps: Count = 50
     guidance: _field("guidance") = Choice("classifier_free", {"scale": 1.0})  # type: ignore[valid-type]
-    clip: bool = True
+    clip: bool | Fraction = True  # x_0 to [-1, 1]; a number: that quantile of its size, as dynamic thresholding
     batch: Count = 256
     seed: NonNegativeInt = 0
     weights: Literal["auto", "ema", "raw"] = "auto"  # auto: EMA where the run has it
@@ -118,7 +119,8 @@ class Experiment(_Section):
             raise ValueError(f"sampling.steps: {self.sampling.steps} steps do not fit into timesteps = {self.timesteps}")
         if self.sampling.weights == "ema" and self.train.ema is None:
             raise ValueError("sampling.weights: 'ema' is asked for, but train.ema is null")
-        if not self.classes and self.sampling.guidance.options.get("scale", 1.0) != 1:
+        guidance = self.sampling.guidance
+        if not self.classes and guidance.name == "classifier_free" and guidance.options.get("scale", 1.0) != 1:
             raise ValueError("sampling.guidance: guidance needs a network that knows classes; set classes: true, or scale: 1")
         return self
 

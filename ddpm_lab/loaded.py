@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from pydantic import TypeAdapter
 from torch import Tensor
 
 from ddpm_lab import distributed
-from ddpm_lab.build import DataShape, build_model, build_procedure
+from ddpm_lab.build import DataShape, Model, build_model, build_procedure
 from ddpm_lab.checkpoint import load_weights
 from ddpm_lab.device import pick_device, pick_precision
 from ddpm_lab.experiment import Experiment, Sampling
@@ -20,6 +21,7 @@ from ddpm_lab.recipe import Recipe, load_recipe
 from ddpm_lab.run_folder import RunFolder
 from ddpm_lab.sample import Drawing
 from registry.errors import BadInput
+from registry.guidance import ConditionalDenoise, Load
 
 
 class Run:
@@ -44,11 +46,20 @@ class Run:
         Raises:
             BadInput: the run has no such weights.
         """
+        model = self.model(sampling)
+        procedure = build_procedure(sampling, model, guides(model, self.shape, self.folder))
+        return Drawing(model, model.network, procedure, self.shape.image_shape, self.precision)
+
+    def model(self, sampling: Sampling) -> Model:
+        """The trained network with its mathematics.
+
+        Raises:
+            BadInput: the run has no such weights.
+        """
         model = build_model(self.experiment, self.shape, self.device)
-        weights = self.weights_of(sampling)
-        load_weights(self.folder.weights(weights), model.network)
+        load_weights(self.folder.weights(self.weights_of(sampling)), model.network)
         model.network.eval()
-        return Drawing(model, model.network, build_procedure(sampling, model), self.shape.image_shape, self.precision)
+        return model
 
     def weights_of(self, sampling: Sampling) -> str:
         """`ema` or `raw`; `auto` is EMA where the run has it."""
@@ -90,6 +101,31 @@ class Run:
     def generation(self, sampling: Sampling, seed: int) -> dict[str, Any]:
         """How images are made with that procedure: shown beside each value."""
         return describe_generation(sampling, self.weights_of(sampling), seed, self.precision)
+
+
+def guides(model: Model, shape: DataShape, folder: RunFolder | None) -> Load:
+    """What gives a guidance the denoiser of another run, or of a snapshot in `folder`, on the same path."""
+
+    def load(name: str) -> ConditionalDenoise:
+        if name.endswith(".safetensors"):
+            if folder is None:
+                raise BadInput(f"sampling.guidance.guide: '{name}': a snapshot can guide the finished run only; name a run")
+            poor = copy.deepcopy(model.network)
+            load_weights(folder.path / name, poor)
+            return model.diffusion.conditional(poor.eval())
+        other = Run(name, str(model.diffusion.path.angle.device))
+        found = other.model(other.experiment.sampling)
+        mine, theirs = model.diffusion.path, found.diffusion.path
+        same_path = mine.kind == theirs.kind and torch.equal(mine.angle, theirs.angle)
+        for same, what in (
+            (same_path, "schedule"), (found.classes == model.classes, "classes"),
+            (other.shape.image_shape == shape.image_shape, "image size"),
+        ):  # fmt: skip
+            if not same:
+                raise BadInput(f"sampling.guidance.guide: '{name}' was trained with another {what}; a guide shares it")
+        return found.diffusion.conditional(found.network)
+
+    return load
 
 
 def describe_generation(sampling: Sampling, weights: str, seed: int, precision: str) -> dict[str, Any]:

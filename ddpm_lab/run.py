@@ -20,7 +20,7 @@ from ddpm_lab.environment import describe_environment
 from ddpm_lab.evaluate import describe_result, evaluate_images, evaluators, measure
 from ddpm_lab.experiment import Experiment
 from ddpm_lab.files import discreet, write_text, write_whole
-from ddpm_lab.loaded import describe_generation
+from ddpm_lab.loaded import describe_generation, guides
 from ddpm_lab.pictures import save_grid
 from ddpm_lab.progress import say
 from ddpm_lab.recipe import Recipe, dump, load_recipe
@@ -63,8 +63,10 @@ class Execution:
         say(f"data: {data.name}, {len(data.train):,} + {len(data.test):,} images, from {data.source}")
         self.shape = DataShape.of(data)
         self.model = build_model(experiment, self.shape, device)
-        self.procedure = build_procedure(experiment.sampling, self.model)
-        self.trainer = Trainer(experiment, self.model, build_objective(experiment), data.train, precision)
+        self.procedure = build_procedure(experiment.sampling, self.model, guides(self.model, self.shape, None))
+        self.trainer = Trainer(
+            experiment, self.model, build_objective(experiment, self.shape, self.model), data.train, precision
+        )
         self.experiment, self.data, self.device, self.precision = experiment, data, device, precision
         self.costs = {"sampling_seconds": 0.0, "evaluation_seconds": 0.0}
         path, state = distributed.from_main(lambda: self._open(recipe, results, resume, run_id))
@@ -92,7 +94,7 @@ class Execution:
         try:
             if self.trainer.images == 0:
                 self.sample(0)
-            self.trainer.run(Hooks(self.log, self.sample, self.evaluate, self.checkpoint))
+            self.trainer.run(Hooks(self.log, self.sample, self.evaluate, self.snapshot, self.checkpoint))
             self.checkpoint(self.trainer.images)
             self.finish()
             status = 0
@@ -126,6 +128,13 @@ class Execution:
             state |= {"rows": len(self.folder.read_metrics()), "costs": self.costs}
             Checkpoints(self.folder.checkpoints).save(images, state, self.experiment.train.checkpoints_kept)
         distributed.barrier()
+
+    def snapshot(self, images: int) -> None:
+        """The weights that images are drawn from, kept as they are now."""
+        if distributed.is_main():
+            self.folder.snapshots.mkdir(exist_ok=True)
+            network = self.trainer.sampling_network(self.experiment.weights)
+            save_weights(self.folder.snapshots / f"{images:09d}.safetensors", network, {"images": images})
 
     def save_weights(self) -> None:
         """raw.safetensors, and ema.safetensors where the run has an EMA."""

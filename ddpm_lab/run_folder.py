@@ -29,6 +29,7 @@ class RunFolder:
         self.metrics = path / "metrics.jsonl"
         self.samples = path / "samples"
         self.checkpoints = path / "checkpoints"
+        self.snapshots = path / "snapshots"
         self._lock = -1
         self.plugins = path / "plugins"
         self.result = path / "result.json"

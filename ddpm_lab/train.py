@@ -8,7 +8,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import torch
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from ddpm_lab import distributed
+from ddpm_lab.bound import bound_term
 from ddpm_lab.build import Model, Objective
 from ddpm_lab.device import Precision, autocast
 from ddpm_lab.diffusion import Network, to_unit
@@ -26,6 +27,8 @@ from ddpm_lab.progress import Progress
 from ddpm_lab.rng import generator, shuffled
 from ddpm_lab.status import Interrupted
 from registry.datasets import Split
+from registry.levels import AdaptiveLevels
+from registry.samplers import Denoised
 
 ROWS = 200  # so many rows of metrics in a whole run
 SAME_REQUEST = 3.0  # seconds: torchrun passes on the Ctrl-C that the terminal has sent already
@@ -66,15 +69,25 @@ def draw_batch(
 
 
 def training_loss(model: Model, objective: Objective, network: Network, batch: Batch) -> Tensor:
-    """The weighted loss of each image of a batch (Ho et al. 2020, algorithm 1): [B]. The step takes their mean."""
-    x0, y, eps, level, importance = batch
-    diffusion = model.diffusion
+    """The weighted loss of each image of a batch (Ho et al. 2020, algorithm 1): [B]. The step weighs by importance."""
+    x0, y, eps, level, _ = batch
+    diffusion, variance, channels = model.diffusion, model.variance, x0.shape[1]
     alpha, sigma = diffusion.point(level, like=x0)
     x_t = alpha * x0 + sigma * eps  # Kingma et al. 2021, eq. 1
-    prediction = diffusion.predict(network, x_t, level, y)[:, : x0.shape[1]]
+    output = diffusion.predict(network, x_t, level, y)
+    prediction, extra = output[:, :channels], output[:, channels:]
     target = diffusion.target.of(x0, eps, alpha, sigma)
     loss = objective.loss(prediction, target).flatten(1).mean(dim=1)  # [B, C, H, W] -> [B]
-    return diffusion.weight(objective.weighting, level) * importance.float() * loss
+    if isinstance(objective.weighting, nn.Module):
+        log_variance = objective.weighting(*diffusion.snr(level))
+        loss = loss / log_variance.exp() + log_variance  # Karras et al. 2024, EDM2, appendix B
+    else:
+        loss = diffusion.weight(objective.weighting, level) * loss
+    if variance.bound:
+        # Only the variance learns from the bound (Nichol & Dhariwal 2021, section 3.1).
+        seen = Denoised(*diffusion.target.split(prediction.detach(), x_t, alpha, sigma), extra)
+        loss = loss + variance.bound * diffusion.path.steps * bound_term(diffusion, variance, x0, x_t, level, seen)
+    return loss
 
 
 class Diverged(RuntimeError):
@@ -95,6 +108,7 @@ class Hooks:
     log: Callable[[dict[str, Any]], None]
     samples: Callable[[int], None]
     evaluate: Callable[[int], None]
+    snapshot: Callable[[int], None]
     checkpoint: Callable[[int], None]
 
 
@@ -119,7 +133,9 @@ class Trainer:
         self.ema = ExponentialAverage(self.network, train.ema.half_life, train.ema.ramp) if train.ema else None
         optimizer = train.optimizer
         try_step(optimizer.name, optimizer.options, train.rate.peak)
-        self.optimizer = build_optimizer(optimizer.name, optimizer.options, self.network.parameters(), train.rate.peak)
+        learned = self.objective.weighting
+        self.parameters = [*self.network.parameters(), *(learned.parameters() if isinstance(learned, nn.Module) else ())]
+        self.optimizer = build_optimizer(optimizer.name, optimizer.options, self.parameters, train.rate.peak)
         self.total = train.images // train.batch * train.batch
         # Looking at each loss makes a GPU wait, so there a loss that is no number is found when a row of metrics is due.
         self.looks_at_each_step = self.device.type == "cpu" or train.on_nonfinite == "skip"
@@ -128,9 +144,12 @@ class Trainer:
         known = self.data.labels if self.experiment.classes else None
         self._labels = None if known is None else known.to(self.device)
         self._parallel: nn.Module = self.network
+        self._objective = self.objective
         if distributed.joined():
             gpu = [self.device] if self.device.type == "cuda" else None
             self._parallel = DistributedDataParallel(self.network, device_ids=gpu)
+            if isinstance(learned, nn.Module):
+                self._objective = replace(self.objective, weighting=DistributedDataParallel(learned, device_ids=gpu))
 
     def batch(self, step: int) -> Batch:
         """The global batch of a step."""
@@ -152,13 +171,15 @@ class Trainer:
         rate = train.rate.at(self.images, self.total)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        loss = torch.zeros((), device=self.device)
+        loss, losses = torch.zeros((), device=self.device), list[Tensor]()
         for part, last in _parts(batch, train.accumulate):
             with autocast(self.precision, self.device), self._alone(not last):
-                share = training_loss(self.model, self.objective, self._parallel, part).mean() / train.accumulate
+                each = training_loss(self.model, self._objective, self._parallel, part)
+                share = (part.importance.float() * each).mean() / train.accumulate
                 share.backward()  # type: ignore[no-untyped-call]
             loss += share.detach()
-        norm = nn.utils.clip_grad_norm_(self.network.parameters(), train.clip or math.inf, foreach=True)
+            losses.append(each.detach())
+        norm = nn.utils.clip_grad_norm_(self.parameters, train.clip or math.inf, foreach=True)
         if self.looks_at_each_step:
             loss = distributed.mean_of(loss)
             if not bool(torch.isfinite(loss) & torch.isfinite(norm)):
@@ -170,6 +191,8 @@ class Trainer:
                 return None
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
+        if isinstance(self.objective.levels, AdaptiveLevels):
+            self.objective.levels.update(batch.level, distributed.in_turn(torch.cat(losses)))
         self.images += train.batch
         if self.ema is not None:
             self.ema.update(self.network, self.images, train.batch)
@@ -198,6 +221,7 @@ class Trainer:
                     "log": (step + 1) % steps_per_row == 0 or self.images == self.total,
                     "samples": _crossed(before, self.images, train.samples_every) and self.images < self.total,
                     "evaluate": _crossed(before, self.images, experiment.evaluate.every) and self.images < self.total,
+                    "snapshot": _crossed(before, self.images, train.snapshots_every) and self.images < self.total,
                     "checkpoint": _crossed(before, self.images, train.checkpoint_every) or stopping,
                 }
                 if not any(due.values()):
@@ -223,6 +247,8 @@ class Trainer:
                     hooks.samples(self.images)
                 if due["evaluate"]:
                     hooks.evaluate(self.images)
+                if due["snapshot"]:
+                    hooks.snapshot(self.images)
                 if due["checkpoint"]:
                     hooks.checkpoint(self.images)
                 self.network.train()
@@ -245,10 +271,19 @@ class Trainer:
             "seconds": self.seconds,
             "skipped": self.skipped,
             "losses": [float(distributed.mean_of(loss)) for loss in self._losses],
+            **{name: part.state_dict() for name, part in self._stateful().items()},
         }
+
+    def _stateful(self) -> dict[str, Any]:
+        """What of the objective changes in training: levels that adapt, a weighting that is learned."""
+        levels, weighting = self.objective.levels, self.objective.weighting
+        found: dict[str, Any] = {"levels": levels} if isinstance(levels, AdaptiveLevels) else {}
+        return found | ({"weighting": weighting} if isinstance(weighting, nn.Module) else {})
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Go on from `state()`."""
+        for name, part in self._stateful().items():
+            part.load_state_dict(state[name])
         self.network.load_state_dict(state["network"])
         if self.ema is not None:
             self.ema.network.load_state_dict(state["ema"])

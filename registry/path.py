@@ -40,6 +40,37 @@ class NoisePath:
         log_alpha_bar = torch.log1p(-betas.to(torch.float64)).cumsum(0)
         return cls(torch.atan2(torch.sqrt(-torch.expm1(log_alpha_bar)), torch.exp(0.5 * log_alpha_bar)), "variance_preserving")
 
+    @classmethod
+    def from_alpha_bar(cls, alpha_bar: Tensor, max_beta: float) -> NoisePath:
+        """The variance-preserving path of alpha_bar at 0, 1/T, ... 1, [T + 1], with betas capped at `max_beta`."""
+        return cls.from_betas((1 - alpha_bar[1:] / alpha_bar[:-1]).clamp(max=max_beta))
+
+    @classmethod
+    def from_log_snr(cls, log_snr: Tensor, kind: Kind) -> NoisePath:
+        """The path with these log SNRs at its knots, [T], falling."""
+        return cls(torch.atan(torch.exp(-0.5 * log_snr.to(torch.float64))), kind)
+
+    def shifted(self, factor: float) -> NoisePath:
+        """sigma / alpha times `factor` at each level: the log SNR falls by 2 ln factor (Hoogeboom et al. 2023, section 3)."""
+        if factor == 1:
+            return self
+        return NoisePath(torch.atan2(factor * torch.sin(self.angle), torch.cos(self.angle)), self.kind)
+
+    def with_zero_terminal_snr(self) -> NoisePath:
+        """alpha shifted and stretched: none at the last knot, the first as it was (Lin et al. 2024, algorithm 1)."""
+        alpha = torch.cos(self.angle)
+        stretched = (alpha - alpha[-1]) * alpha[0] / (alpha[0] - alpha[-1])
+        return NoisePath(torch.acos(stretched), self.kind)
+
+    def adapted(self, zero_terminal_snr: bool, shift: float) -> NoisePath:
+        """What the options of every variance-preserving schedule ask for."""
+        return (self.with_zero_terminal_snr() if zero_terminal_snr else self).shifted(shift)
+
+    @property
+    def ends_in_noise(self) -> bool:
+        """Whether no signal is left at the last level."""
+        return bool(self.angle[-1] > torch.pi / 2 - 1e-9)
+
     @property
     def steps(self) -> int:
         """T, the number of knots."""

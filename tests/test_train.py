@@ -19,7 +19,7 @@ def _trainer(*overrides: str) -> Trainer:
     experiment = load_recipe("smoke", ["train.images=320", *overrides]).experiment
     data = build_data(experiment)
     model = build_model(experiment, DataShape.of(data), torch.device("cpu"))
-    return Trainer(experiment, model, build_objective(experiment), data.train, "fp32")
+    return Trainer(experiment, model, build_objective(experiment, DataShape.of(data), model), data.train, "fp32")
 
 
 def _nothing(_: object) -> None:
@@ -31,7 +31,7 @@ def _train(trainer: Trainer, *, stop_at: int | None = None, keep: Path | None = 
         if images == stop_at and keep is not None:
             Checkpoints(keep).save(images, trainer.state(), keep=1)
 
-    trainer.run(Hooks(_nothing, _nothing, _nothing, checkpoint))
+    trainer.run(Hooks(_nothing, _nothing, _nothing, _nothing, checkpoint))
     return trainer
 
 
@@ -168,7 +168,7 @@ def test_skip_goes_on_without_that_step_and_counts_it() -> None:
     rows: list[dict[str, object]] = []
     trainer = _trainer("train.images=640", "train.on_nonfinite=skip")
     _poison(trainer, 7)
-    trainer.run(Hooks(rows.append, _nothing, _nothing, _nothing))
+    trainer.run(Hooks(rows.append, _nothing, _nothing, _nothing, _nothing))
     assert trainer.images == 640
     assert [row["skipped_steps"] for row in rows] == [0] * 7 + [1] * 13
     assert "loss" not in rows[7]

@@ -1,6 +1,15 @@
 """Grids: which levels a sampler visits. A part is called with `(path, count)` and gives levels [count], noisiest first."""
 
+from registry.errors import BadInput
+from registry.path import NoisePath
 from registry.shelf import Shelf, stock
+
+
+def require_finite(path: NoisePath, grid: str) -> None:
+    """BadInput where the path ends in pure noise, whose log SNR no even spacing reaches."""
+    if path.ends_in_noise:
+        raise BadInput(f"sampling.grid: {grid} cannot space a path that ends in pure noise; take trailing or uniform")
+
 
 GRIDS = Shelf("grid", runtime=("path", "count"))
 

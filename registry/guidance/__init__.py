@@ -1,6 +1,7 @@
-"""Guidance: how a conditional denoiser is steered. A part is called with `(denoise)` and gives a denoiser that guides.
+"""Guidance: how a conditional denoiser is steered. A part is called with `(denoise, path, load)` and gives one that guides.
 
-Both take `(x [B, C, H, W], level, y [B] or None)` and give a `Denoised`; y None is the unconditional prediction.
+Denoisers take `(x [B, C, H, W], level, y [B] or None)` and give a `Denoised`; y None is the unconditional prediction. `load`
+gives the denoiser of another run, by its folder, or of a snapshot, by its file.
 """
 
 from collections.abc import Callable
@@ -11,7 +12,8 @@ from registry.samplers import Denoised
 from registry.shelf import Shelf, stock
 
 ConditionalDenoise = Callable[[Tensor, Tensor, Tensor | None], Denoised]
+Load = Callable[[str], ConditionalDenoise]
 
-GUIDANCE = Shelf("guidance", runtime=("denoise",))
+GUIDANCE = Shelf("guidance", runtime=("denoise", "path", "load"))
 
 stock(__name__, __path__)

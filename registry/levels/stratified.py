@@ -4,14 +4,15 @@ import torch
 from torch import Tensor
 
 from registry.levels import LEVELS
+from registry.path import NoisePath
 
 
 @LEVELS.register("stratified")
 class Stratified:
     """One random offset for evenly spaced levels, so that each batch covers the path (Kingma et al. 2021, appendix I.1)."""
 
-    def __init__(self, steps: int) -> None:
-        self.top = steps - 1
+    def __init__(self, path: NoisePath) -> None:
+        self.top = path.steps - 1
 
     def __call__(self, count: int, rng: torch.Generator) -> tuple[Tensor, Tensor]:
         offset = torch.rand(1, generator=rng, dtype=torch.float64, device=rng.device)

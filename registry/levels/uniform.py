@@ -4,14 +4,15 @@ import torch
 from torch import Tensor
 
 from registry.levels import LEVELS
+from registry.path import NoisePath
 
 
 @LEVELS.register("uniform")
 class Uniform:
     """Independent levels, uniform over [0, T - 1] (Ho et al. 2020, algorithm 1, with t made continuous)."""
 
-    def __init__(self, steps: int) -> None:
-        self.top = steps - 1
+    def __init__(self, path: NoisePath) -> None:
+        self.top = path.steps - 1
 
     def __call__(self, count: int, rng: torch.Generator) -> tuple[Tensor, Tensor]:
         draw = torch.rand(count, generator=rng, dtype=torch.float64, device=rng.device)

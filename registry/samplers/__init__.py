@@ -26,18 +26,38 @@ class Denoised(NamedTuple):
     extra: Tensor | None
 
 
+NO_SIGNAL = 1e-12  # an alpha below it is that of pure noise
 Denoise = Callable[[Tensor, Tensor], Denoised]
 Noise = Callable[[], Tensor]
 
 
 class Step(NamedTuple):
-    """One reverse step t -> s: the level of t, and alpha and sigma of both, float64 scalars."""
+    """One reverse step t -> s: the level of t, alpha and sigma of both, float64 scalars, and the level of s.
+
+    The last step ends at the clean image, alpha 1 and sigma 0, which has no level.
+    """
 
     level: Tensor
     alpha_t: Tensor
     sigma_t: Tensor
     alpha_s: Tensor
     sigma_s: Tensor
+    level_s: Tensor | None
+
+    @property
+    def h(self) -> Tensor:
+        """The growth of log(alpha / sigma), lambda_s - lambda_t (Lu et al. 2022b); infinite where the end is clean."""
+        return torch.log(self.alpha_s / self.sigma_s) - torch.log(self.alpha_t / self.sigma_t)
+
+    @property
+    def from_noise(self) -> bool:
+        """Whether the step begins where no signal is left."""
+        return bool(self.alpha_t < NO_SIGNAL)
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether both ends have signal and noise."""
+        return bool(self.sigma_s > 0) and not self.from_noise
 
 
 @dataclass(frozen=True)
@@ -63,7 +83,8 @@ class Grid:
         alpha = torch.cat([alpha, alpha.new_ones(1)])
         sigma = torch.cat([sigma, sigma.new_zeros(1)])
         for i, level in enumerate(self.levels):
-            yield Step(level, alpha[i], sigma[i], alpha[i + 1], sigma[i + 1])
+            below = self.levels[i + 1] if i + 1 < len(self) else None
+            yield Step(level, alpha[i], sigma[i], alpha[i + 1], sigma[i + 1], below)
 
 
 SAMPLERS = Shelf("sampler", runtime=("denoise", "grid", "noise"))

@@ -10,7 +10,7 @@ from registry.variances import forward_variance
 def ancestral(denoise: Denoise, grid: Grid, noise: Noise) -> Tensor:
     """Draws from the posterior q(x_s | x_t, x0), on any path (Ho et al. 2020, algorithm 2; Kingma et al. 2021, appendix A)."""
     x = grid.start(noise())
-    for level, alpha_t, sigma_t, alpha_s, sigma_s in grid:
+    for level, alpha_t, sigma_t, alpha_s, sigma_s, _ in grid:
         x0, _, extra = denoise(x, level)
         beta = forward_variance(alpha_t, sigma_t, alpha_s, sigma_s)
         # Posterior mean, Kingma et al. 2021, eq. 26-27.

@@ -1,4 +1,4 @@
-"""Targets: what the network regresses. A part is built with nothing and gives a `Target`.
+"""Targets: what the network regresses. A part is built with `(std)`, the standard deviation of the data, and gives a `Target`.
 
 alpha and sigma come shaped to broadcast against the images, [B, 1, 1, 1].
 """
@@ -15,6 +15,9 @@ from registry.shelf import Shelf, stock
 
 class Target(ABC):
     """A linear function of (x0, eps) that the network learns, and its inverse given x_t = alpha x_0 + sigma eps."""
+
+    def __init__(self, std: float) -> None:
+        self.std = std
 
     @abstractmethod
     def of(self, x0: Tensor, eps: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
@@ -35,6 +38,6 @@ class Target(ABC):
         return x0.abs(), eps.abs()
 
 
-TARGETS = Shelf("target", runtime=())
+TARGETS = Shelf("target", runtime=("std",))
 
 stock(__name__, __path__)

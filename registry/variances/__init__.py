@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from abc import ABC, abstractmethod
 
 from torch import Tensor
 
 from registry.shelf import Shelf, stock
 
 
-class Variance(Protocol):
+class Variance(ABC):
     """The variance of p(x_s | x_t), [B, 1, 1, 1] or a scalar, from the two points of the path.
 
     `extra_channels` says how many channels the network predicts for it, per image channel; they come back as `extra`.
+    `bound` is the share of the variational bound in the loss, from which those channels learn.
     """
 
-    extra_channels: int
+    extra_channels = 0
+    bound = 0.0
 
-    def __call__(self, alpha_t: Tensor, sigma_t: Tensor, alpha_s: Tensor, sigma_s: Tensor, extra: Tensor | None) -> Tensor: ...
+    @abstractmethod
+    def __call__(self, alpha_t: Tensor, sigma_t: Tensor, alpha_s: Tensor, sigma_s: Tensor, extra: Tensor | None) -> Tensor:
+        """The variance of the step."""
 
 
 def forward_variance(alpha_t: Tensor, sigma_t: Tensor, alpha_s: Tensor, sigma_s: Tensor) -> Tensor:

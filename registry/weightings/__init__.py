@@ -1,10 +1,17 @@
-"""Weightings: how much each level counts. A part is built with nothing and called with `(log_snr [B], slope [B])`.
+"""Weightings: how much each level counts. A part is built with `(std)`, the data's, and called with `(log_snr [B], slope [B])`.
 
 It gives a weight [B] for the squared error in the space that it declares: of `x0`, of `eps`, or of the `target` itself. The
-lab converts by the target's own gain, so a weighting is written once and is right for every target.
+lab converts by the target's own gain, so a weighting is written once and is right for every target. `slope` is the fall of the
+log SNR over the whole path, d log_snr / dt with t = level / (T - 1), negative.
+
+A part that is an `nn.Module` is learned with the network: it gives u [B], the log variance of the error, and the loss becomes
+loss / exp(u) + u.
 """
 
-from typing import Literal, Protocol
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Literal
 
 from torch import Tensor
 
@@ -13,14 +20,19 @@ from registry.shelf import Shelf, stock
 Space = Literal["x0", "eps", "target"]
 
 
-class Weighting(Protocol):
-    """Weight [B] from log SNR [B] and its slope over the level [B]."""
+class Weighting(ABC):
+    """Weight [B] from log SNR [B] and its slope [B]."""
 
     space: Space
 
-    def __call__(self, log_snr: Tensor, slope: Tensor) -> Tensor: ...
+    def __init__(self, std: float) -> None:
+        self.std = std
+
+    @abstractmethod
+    def __call__(self, log_snr: Tensor, slope: Tensor) -> Tensor:
+        """The weight of each image's squared error, in `space`."""
 
 
-WEIGHTINGS = Shelf("weighting", runtime=())
+WEIGHTINGS = Shelf("weighting", runtime=("std",))
 
 stock(__name__, __path__)

@@ -3,11 +3,11 @@
 import torch
 from torch import Tensor
 
-from registry.weightings import WEIGHTINGS, Space
+from registry.weightings import WEIGHTINGS, Space, Weighting
 
 
 @WEIGHTINGS.register("constant")
-class Constant:
+class Constant(Weighting):
     """Weight 1 on the error of the target itself (L_simple of Ho et al. 2020, eq. 14, for the epsilon target)."""
 
     space: Space = "target"

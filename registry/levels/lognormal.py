@@ -1,0 +1,21 @@
+"""Levels whose sigma is lognormal."""
+
+import torch
+from torch import Tensor
+
+from registry.levels import LEVELS
+from registry.options import Positive
+from registry.path import NoisePath
+
+
+@LEVELS.register("lognormal")
+class Lognormal:
+    """ln(sigma / alpha) normal, as EDM trains (Karras et al. 2022, table 1: P_mean, P_std), kept between the path's ends."""
+
+    def __init__(self, path: NoisePath, *, mean: float = -1.2, std: Positive = 1.2) -> None:
+        self.path, self.mean, self.std = path, mean, std
+
+    def __call__(self, count: int, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+        draw = torch.randn(count, generator=rng, dtype=torch.float64, device=rng.device)
+        level = self.path.level(-2 * (self.mean + self.std * draw))
+        return level, torch.ones_like(level)
