@@ -15,14 +15,13 @@ from torch.utils.flop_counter import FlopCounterMode
 from ddpm_lab.build import DataShape, Model, build_data, build_model, build_objective, build_procedure
 from ddpm_lab.device import autocast, describe_device, pick_device, pick_precision
 from ddpm_lab.experiment import Experiment
+from ddpm_lab.fit import require_fit, terminal_snr, warnings
 from ddpm_lab.loaded import guides
 from ddpm_lab.recipe import Recipe, dump
 from ddpm_lab.report import clock
 from ddpm_lab.sample import Drawing
 from ddpm_lab.train import Trainer
 
-# With a zero-terminal SNR of 0.0047 Stable Diffusion cannot draw dark or bright images (Lin et al. 2024, section 3.1).
-NEARLY_NOISE = 1e-3
 TRIAL_STEPS, TRIAL_SECONDS = 3, 5.0
 
 
@@ -39,6 +38,7 @@ def lines(recipe: Recipe, device: str | None) -> Iterator[str]:
     shape = DataShape.of(data)
     model = build_model(experiment, shape, torch_device)
     objective = build_objective(experiment, shape, model)
+    require_fit(experiment, model, objective)
     procedure = build_procedure(experiment.sampling, model, guides(model, shape, None))
     yield dump(experiment)
     channels, height, width = shape.image_shape
@@ -48,7 +48,10 @@ def lines(recipe: Recipe, device: str | None) -> Iterator[str]:
     )
     flops = flops_per_image(model, shape)
     yield f"network     {parameter_count(model):,} parameters, {flops / 1e9:.3f} GFLOP per image forward"
-    yield from _terminal_snr(experiment, model)
+    path = model.diffusion.path
+    yield f"path        {experiment.schedule.name}, T = {path.steps}, terminal SNR {terminal_snr(path):.2e}"
+    for warning in warnings(experiment, model, objective):
+        yield f"warning     {warning}"
     yield f"machine     {describe_device(torch_device)}; {precision}"
     trainer = Trainer(experiment, model, objective, data.train, precision)
     yield from _expected_time(experiment, trainer, Drawing(model, model.network, procedure, shape.image_shape, precision))
@@ -66,17 +69,6 @@ def flops_per_image(model: Model, shape: DataShape) -> int:
     with FlopCounterMode(display=False) as counter, torch.device("meta"):
         network(torch.zeros(1, *shape.image_shape), torch.zeros(1), y)
     return int(counter.get_total_flops())
-
-
-def _terminal_snr(experiment: Experiment, model: Model) -> Iterator[str]:
-    path = model.diffusion.path
-    snr = float(path.log_snr(torch.tensor([path.steps - 1.0], device=path.angle.device)).exp())
-    yield f"path        {experiment.schedule.name}, T = {path.steps}, terminal SNR {snr:.2e}"
-    if path.kind == "variance_preserving" and snr > NEARLY_NOISE:
-        yield (
-            f"warning     terminal SNR {snr:.2e} is above {NEARLY_NOISE:g}: training ends before pure noise, sampling begins"
-            " with it; scale the schedule to T or take more timesteps"
-        )
 
 
 def _expected_time(experiment: Experiment, trainer: Trainer, drawing: Drawing) -> Iterator[str]:

@@ -20,6 +20,7 @@ from ddpm_lab.environment import describe_environment
 from ddpm_lab.evaluate import describe_result, evaluate_images, evaluators, measure
 from ddpm_lab.experiment import Experiment
 from ddpm_lab.files import discreet, write_text, write_whole
+from ddpm_lab.fit import require_fit, warnings
 from ddpm_lab.loaded import describe_generation, guides
 from ddpm_lab.pictures import save_grid
 from ddpm_lab.progress import say
@@ -64,9 +65,9 @@ class Execution:
         self.shape = DataShape.of(data)
         self.model = build_model(experiment, self.shape, device)
         self.procedure = build_procedure(experiment.sampling, self.model, guides(self.model, self.shape, None))
-        self.trainer = Trainer(
-            experiment, self.model, build_objective(experiment, self.shape, self.model), data.train, precision
-        )
+        objective = build_objective(experiment, self.shape, self.model)
+        require_fit(experiment, self.model, objective)
+        self.trainer = Trainer(experiment, self.model, objective, data.train, precision)
         self.experiment, self.data, self.device, self.precision = experiment, data, device, precision
         self.costs = {"sampling_seconds": 0.0, "evaluation_seconds": 0.0}
         path, state = distributed.from_main(lambda: self._open(recipe, results, resume, run_id))
@@ -78,6 +79,8 @@ class Execution:
         self.tracker = (
             Tracker(experiment.track, self.folder, experiment.model_dump(mode="json")) if distributed.is_main() else None
         )
+        for warning in warnings(experiment, self.model, objective):
+            say(f"warning: {warning}")
         if self.tracker:
             say(f"run: {self.folder.path} (W&B: {self.tracker.where})")
         with distributed.first_on_each_machine():

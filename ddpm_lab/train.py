@@ -144,12 +144,12 @@ class Trainer:
         known = self.data.labels if self.experiment.classes else None
         self._labels = None if known is None else known.to(self.device)
         self._parallel: nn.Module = self.network
-        self._objective = self.objective
+        self._weighting: nn.Module | None = learned if isinstance(learned, nn.Module) else None
         if distributed.joined():
             gpu = [self.device] if self.device.type == "cuda" else None
             self._parallel = DistributedDataParallel(self.network, device_ids=gpu)
-            if isinstance(learned, nn.Module):
-                self._objective = replace(self.objective, weighting=DistributedDataParallel(learned, device_ids=gpu))
+            if self._weighting is not None:
+                self._weighting = DistributedDataParallel(self._weighting, device_ids=gpu)
 
     def batch(self, step: int) -> Batch:
         """The global batch of a step."""
@@ -171,10 +171,11 @@ class Trainer:
         rate = train.rate.at(self.images, self.total)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
+        objective = self.objective if self._weighting is None else replace(self.objective, weighting=self._weighting)
         loss, losses = torch.zeros((), device=self.device), list[Tensor]()
         for part, last in _parts(batch, train.accumulate):
             with autocast(self.precision, self.device), self._alone(not last):
-                each = training_loss(self.model, self._objective, self._parallel, part)
+                each = training_loss(self.model, objective, self._parallel, part)
                 share = (part.importance.float() * each).mean() / train.accumulate
                 share.backward()  # type: ignore[no-untyped-call]
             loss += share.detach()

@@ -46,7 +46,12 @@ def _result(run: Path) -> dict[str, float]:
     return {line["metric"]: line["value"] for line in json.loads((run / "result.json").read_text())["metrics"]}
 
 
-@pytest.mark.parametrize("options", [[], pytest.param(["classes=true", "train.accumulate=2"], marks=pytest.mark.slow)])
+LEARNED = ["levels={name: importance, bins: 4, history: 2}", "weighting=uncertainty", "variance=learned_range"]
+
+
+@pytest.mark.parametrize(
+    "options", [[], pytest.param(["classes=true", "train.accumulate=2", *LEARNED], marks=pytest.mark.slow)]
+)
 def test_two_processes_train_and_measure_as_one(lab: Lab, two: Torchrun, tmp_path: Path, options: list[str]) -> None:
     one_process = lab("run", "smoke", *FEW, *options, "--results", tmp_path / "one", env={"OMP_NUM_THREADS": "1"})
     assert one_process.returncode == 0, one_process.stderr

@@ -12,14 +12,14 @@ import registry
 
 # Lower rooms first. A module may import from its own row or from a row above it in this list, never from below.
 FLOORS = [
-    {"ddpm_lab.distributed", "ddpm_lab.status"},
+    {"ddpm_lab.distributed", "ddpm_lab.status", "ddpm_lab.testing"},
     {"ddpm_lab.yaml_loader", "ddpm_lab.files", "ddpm_lab.rng", "ddpm_lab.choice", "ddpm_lab.progress", "ddpm_lab.diffusion",
      "ddpm_lab.ema", "ddpm_lab.device", "ddpm_lab.bound", "ddpm_lab.muon"},
     {"ddpm_lab.optimizer"},
     {"ddpm_lab.experiment", "ddpm_lab.checkpoint", "ddpm_lab.run_folder", "ddpm_lab.environment", "ddpm_lab.pictures",
      "ddpm_lab.npz"},
     {"ddpm_lab.overrides", "ddpm_lab.sweep_file"},
-    {"ddpm_lab.recipe", "ddpm_lab.build", "ddpm_lab.follower", "ddpm_lab.tracking", "ddpm_lab.report",
+    {"ddpm_lab.recipe", "ddpm_lab.build", "ddpm_lab.fit", "ddpm_lab.follower", "ddpm_lab.tracking", "ddpm_lab.report",
      "ddpm_lab.listing", "ddpm_lab.sweep_report"},
     {"ddpm_lab.sample", "ddpm_lab.evaluate", "ddpm_lab.train"},
     {"ddpm_lab.loaded", "ddpm_lab.check"},

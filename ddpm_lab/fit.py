@@ -1,0 +1,84 @@
+"""Whether the parts of a recipe fit each other: what is refused, and what is warned of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import nn
+
+from ddpm_lab.build import Model, Objective
+from ddpm_lab.experiment import Experiment
+from registry.errors import BadInput
+from registry.path import NoisePath
+
+# Stable Diffusion's terminal SNR of 0.0047 keeps it from dark and bright images (Lin et al. 2024, section 3.1).
+NEARLY_NOISE = 1e-3
+SINGULAR = 1e6  # an error of the network is so many times as large in x_0
+UNEVEN = 1e4  # the largest weight against the median one
+CLAMPED = 0.02  # the share of levels at the ends of the path
+ORDERS = {"heun": 2, "dpmpp_2m": 2, "dpmpp_2m_sde": 2, "dpmpp_3m_sde": 3}
+
+
+def require_fit(experiment: Experiment, model: Model, objective: Objective) -> None:
+    """Refuse what cannot be trained.
+
+    Raises:
+        BadInput: the target cannot tell x_0 at some level, or a weight is not finite.
+    """
+    diffusion, levels = model.diffusion, _all(model.diffusion.path)
+    to_x0, _ = diffusion.target.gain(*diffusion.path.at(levels))
+    if float(to_x0[-1]) > SINGULAR:
+        raise BadInput(
+            f"target: '{experiment.target.name}' cannot tell x_0 where no signal is left, and schedule"
+            f" '{experiment.schedule.name}' ends there; take v, x0, velocity or edm"
+        )
+    if not isinstance(objective.weighting, nn.Module):
+        weight = diffusion.weight(objective.weighting, levels)
+        if not bool(weight.isfinite().all()):
+            first = int((~weight.isfinite()).nonzero()[0])
+            raise BadInput(
+                f"weighting: '{experiment.weighting.name}' of target '{experiment.target.name}' is infinite at level {first};"
+                " take another weighting, target or schedule"
+            )
+
+
+def warnings(experiment: Experiment, model: Model, objective: Objective) -> Iterator[str]:
+    """What will train, and probably not as it was meant."""
+    path, sampling, train = model.diffusion.path, experiment.sampling, experiment.train
+    snr = terminal_snr(path)
+    if path.kind == "variance_preserving" and snr > NEARLY_NOISE:
+        yield (
+            f"terminal SNR {snr:.2e} is above {NEARLY_NOISE:g}: training ends before pure noise, sampling begins with it; scale"
+            " the schedule to T, take more timesteps, or zero_terminal_snr"
+        )
+    if experiment.schedule.options.get("scale") is False and path.steps != 1000:
+        yield f"schedule.scale is false: these betas were published for T = 1000, not for {path.steps}"
+    if not isinstance(objective.weighting, nn.Module):
+        weight = model.diffusion.weight(objective.weighting, _all(path))
+        if float(weight.max()) > UNEVEN * float(weight.median()):
+            yield (
+                f"weighting '{experiment.weighting.name}' of target '{experiment.target.name}' gives one level"
+                f" {float(weight.max() / weight.median()):.1g} times the median weight: most of the loss is there"
+            )
+    drawn, _ = objective.levels(4096, torch.Generator(path.angle.device).manual_seed(0))
+    clamped = float(((drawn <= 0) | (drawn >= path.steps - 1)).double().mean())
+    if clamped > CLAMPED and path.steps > 1:
+        yield f"levels '{experiment.levels.name}': {clamped:.0%} of them lie beyond the path's ends and are moved there"
+    if experiment.variance.name == "learned_range" and sampling.sampler.name != "ancestral":
+        yield f"variance 'learned_range' is learned, and sampler '{sampling.sampler.name}' does not use it; ancestral does"
+    order = ORDERS.get(sampling.sampler.name, sampling.sampler.options.get("order", 1))
+    if sampling.steps < 2 * order:
+        yield f"sampling.steps: {sampling.steps} are few for '{sampling.sampler.name}', of order {order} only after as many"
+    if train.ema is not None and train.ema.half_life > train.images:
+        ramp = "" if train.ema.ramp is None else f"; its warm-up keeps it at {train.ema.ramp:g} of the images seen"
+        yield f"train.ema.half_life: {train.ema.half_life:g} images are more than the run has, {train.images:,}{ramp}"
+
+
+def terminal_snr(path: NoisePath) -> float:
+    """The signal-to-noise ratio at the last level."""
+    return float(path.log_snr(torch.tensor([path.steps - 1.0], device=path.angle.device)).exp())
+
+
+def _all(path: NoisePath) -> torch.Tensor:
+    return torch.arange(path.steps, dtype=torch.float64, device=path.angle.device)

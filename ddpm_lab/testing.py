@@ -1,0 +1,257 @@
+"""What a part promises, checked: `conforms(MyLoss)` is a whole test of a new part.
+
+    from ddpm_lab.testing import conforms
+
+    def test_my_loss() -> None:
+        conforms(my_loss, scale=0.5)
+
+It raises an AssertionError that says which promise is broken. The options are those that the part needs to be built.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from registry.datasets import ImageSet
+from registry.levels import AdaptiveLevels
+from registry.path import NoisePath
+from registry.plugins import SHELVES
+from registry.samplers import Denoised, Grid
+from registry.shelf import Part, Shelf
+from registry.variances import VARIANCES
+
+_T = torch.arange(1, 51, dtype=torch.float64) / 50  # ends in pure noise
+PATHS = {
+    "variance_preserving": NoisePath(torch.linspace(0.02, 1.55, 50), "variance_preserving"),
+    "flow": NoisePath(torch.atan2(_T, 1 - _T), "flow"),
+    "variance_exploding": NoisePath(torch.linspace(0.02, 1.55, 50), "variance_exploding"),
+}
+SOURCED = {"schedules", "levels", "targets", "losses", "weightings", "variances", "samplers", "grids", "guidance"}
+STD = 0.7
+
+
+def conforms(part: Callable[..., Any], **options: Any) -> None:
+    """Check a registered part against all that its shelf promises.
+
+    Raises:
+        AssertionError: it breaks a promise; the text says which.
+    """
+    name, shelf, found = _placed(part)
+    _require(bool(found.summary), "its docstring says what it is")
+    if name in SOURCED:
+        _require(bool(re.search(r"\b(18|19|20)\d\d", part.__doc__ or "")), "its docstring names its source, with the year")
+    for option, default in shelf.check(found.name, options).items():
+        _require(option in found.schema.model_fields, f"option {option} is in its signature")
+        again = shelf.check(found.name, {**options, option: list(default) if isinstance(default, tuple) else default})
+        _require(again[option] == default, f"the value of option {option} is one that YAML may write")
+    CHECKS[name](shelf.configure(found.name, options))
+
+
+def _placed(part: Callable[..., Any]) -> tuple[str, Shelf, Part]:
+    for name, shelf in SHELVES.items():
+        for found in shelf:
+            if found.make is part:
+                return name, shelf, found
+    raise AssertionError(f"{part!r} stands on no shelf; decorate it with @SHELF.register(name)")
+
+
+def _require(kept: bool, promise: str) -> None:
+    if not kept:
+        raise AssertionError(f"broken promise: {promise}")
+
+
+def _require_same(one: Tensor, other: Tensor, promise: str) -> None:
+    _require(torch.equal(one, other), f"{promise} is the same when it is computed again")
+
+
+def _images(count: int = 4, channels: int = 1, dtype: torch.dtype = torch.float32) -> Iterator[Tensor]:
+    """Standard normal images, others each time."""
+    rng = torch.Generator().manual_seed(0)
+    while True:
+        yield torch.randn(count, channels, 8, 8, generator=rng, dtype=dtype)
+
+
+def _loss(loss: Callable[[Tensor, Tensor], Tensor]) -> None:
+    for dtype in (torch.float32, torch.float64):
+        images = _images(dtype=dtype)
+        prediction, target = next(images).requires_grad_(), next(images)
+        found = loss(prediction, target)
+        _require(found.shape == prediction.shape, "a loss is elementwise, [B, C, H, W]")
+        _require(found.dtype == dtype, "a loss keeps the dtype of its input")
+        _require(bool((found >= 0).all()), "a loss is not negative")
+        _require_same(found, loss(prediction, target), "a loss")
+        found.sum().backward()  # type: ignore[no-untyped-call]
+        _require(bool(prediction.grad is not None and prediction.grad.isfinite().all()), "a loss has a finite gradient")
+        _require(float(loss(target, target).abs().max()) < 1e-6, "a loss is 0 where the prediction is right")
+        far = loss(target + 3, target).mean()
+        _require(bool(far > loss(target + 0.1, target).mean()), "a loss grows with the error")
+
+
+def _schedule(make: Callable[[int], NoisePath]) -> None:
+    for steps in (10, 200, 1000):
+        path = make(steps)
+        _require(isinstance(path, NoisePath) and path.steps == steps, "a schedule gives a NoisePath of T knots")
+        level = torch.linspace(0, steps - 1, 64, dtype=torch.float64)
+        alpha, sigma = path.at(level)
+        size = {"variance_preserving": alpha**2 + sigma**2, "flow": alpha + sigma, "variance_exploding": alpha}[path.kind]
+        _require(bool(((size - 1).abs() < 1e-9).all()), f"a {path.kind} path stays on its curve between the knots")
+        _require(bool((path.log_snr(level).diff() < 0).all()), "the log SNR falls")
+        inner = level[1:-1]
+        _require(bool(((path.level(path.log_snr(inner)) - inner).abs() < 1e-4).all()), "level undoes log_snr")
+
+
+def _levels(make: Callable[[NoisePath], Any]) -> None:
+    for path in PATHS.values():
+        for count in (1, 64):
+            levels = make(path)
+            level, importance = levels(count, torch.Generator().manual_seed(1))
+            again, _ = levels(count, torch.Generator().manual_seed(1))
+            other, _ = levels(count, torch.Generator().manual_seed(2))
+            _require(level.shape == importance.shape == (count,), "levels and importance are [count]")
+            _require(level.dtype == torch.float64, "levels are float64")
+            _require(float(level.min()) >= 0 and float(level.max()) <= path.steps - 1, "levels lie in [0, T - 1]")
+            _require(bool((importance > 0).all()), "importance is positive")
+            _require_same(level, again, "a draw from the same generator")
+            _require(not torch.equal(level, other), "another generator gives other levels")
+            if isinstance(levels, AdaptiveLevels):
+                levels.update(level, torch.ones(count))
+                fresh = make(path)
+                fresh.load_state_dict(levels.state_dict())
+                _require_same(
+                    levels(8, torch.Generator().manual_seed(3))[0], fresh(8, torch.Generator().manual_seed(3))[0],
+                    "a draw after the state was loaded",
+                )  # fmt: skip
+
+
+def _target(make: Callable[[float], Any]) -> None:
+    target, images = make(STD), _images(dtype=torch.float64)
+    for path in PATHS.values():
+        alpha, sigma = (value[:, None, None, None] for value in path.at(torch.tensor([1.0, 10.0, 30.0, 45.0])))
+        x0, eps = next(images), next(images)
+        prediction = target.of(x0, eps, alpha, sigma)
+        _require(prediction.shape == x0.shape, "a target has the shape of the image")
+        back = target.split(prediction, alpha * x0 + sigma * eps, alpha, sigma)
+        _require(all(torch.allclose(a, b, atol=1e-6) for a, b in zip(back, (x0, eps), strict=True)), "split undoes of")
+        scale, label = target.condition(alpha, sigma, torch.zeros(4, dtype=torch.float64))
+        _require(bool((scale > 0).all()) and label.shape == (4,), "condition gives a positive scale and a label [B]")
+
+
+def _weighting(make: Callable[[float], Any]) -> None:
+    weighting = make(STD)
+    _require(weighting.space in ("x0", "eps", "target"), "a weighting declares its space")
+    log_snr = torch.linspace(-10, 10, 21, dtype=torch.float64)
+    weight = weighting(log_snr, torch.full_like(log_snr, -20.0))
+    _require(weight.shape == log_snr.shape, "a weight is [B]")
+    _require(bool(weight.isfinite().all()), "a weight is finite at log SNRs from -10 to 10")
+    _require(isinstance(weighting, nn.Module) or bool((weight >= 0).all()), "a weight is not negative")
+    _require_same(weight, weighting(log_snr, torch.full_like(log_snr, -20.0)), "a weight")
+
+
+def _variance(make: Callable[[], Any]) -> None:
+    variance = make()
+    for path in PATHS.values():
+        alpha, sigma = path.at(torch.tensor([30.0, 20.0]))
+        step = (alpha[0], sigma[0], alpha[1], sigma[1])
+        extra = torch.zeros(4, 1, 8, 8) if variance.extra_channels else None
+        found = variance(*step, extra)
+        _require(bool((found > 0).all()), "the variance of a step is positive")
+        _require(float(found.max()) <= 1.0001 * float(sigma[0] ** 2), "the variance of a step is at most that of its beginning")
+
+
+def _backbone(make: Callable[..., nn.Module]) -> None:
+    for channels, classes, channels_out in ((1, None, 1), (3, 5, 6)):
+        torch.manual_seed(0)
+        network = make((channels, 16, 16), classes, channels_out)
+        x, label = torch.randn(3, channels, 16, 16), torch.tensor([0.0, 300.0, 999.0])
+        y = None if classes is None else torch.tensor([0, classes - 1, classes])
+        found = network(x, label, y)
+        _require(found.shape == (3, channels_out, 16, 16), "a backbone gives [B, channels_out, H, W]")
+        alone = network(x[1:2], label[1:2], None if y is None else y[1:2])
+        _require(torch.allclose(found[1:2], alone, atol=1e-4), "an image does not depend on its neighbours in the batch")
+        # After a step, for parts that begin at zero keep others from their gradient.
+        for _ in range(2):
+            (network(x, label, y) * torch.randn(3, channels_out, 16, 16)).sum().backward()
+            with torch.no_grad():
+                for parameter in network.parameters():
+                    if parameter.grad is not None:
+                        parameter.sub_(0.01 * parameter.grad)
+        left_out = [name for name, parameter in network.named_parameters() if parameter.grad is None]
+        _require(not left_out, f"the gradient reaches every parameter, not all but {left_out}")
+
+
+def _perfect(path: NoisePath) -> Callable[[Tensor, Tensor], Denoised]:
+    def denoise(x: Tensor, level: Tensor) -> Denoised:
+        alpha, sigma = (value.to(x.dtype) for value in path.at(level))
+        x0 = alpha * 0.25 / (alpha**2 * 0.25 + sigma**2) * x
+        return Denoised(x0, (x - alpha * x0) / sigma, None)
+
+    return denoise
+
+
+def _sampler(sample: Callable[..., Tensor]) -> None:
+    variance = VARIANCES.configure("fixed_small", {})()
+    for kind, path in PATHS.items():
+        for steps in (1, 2, 20):
+            grid = Grid(path, torch.linspace(49, 0, steps, dtype=torch.float64), variance)
+            first, again = (sample(_perfect(path), grid, _images(2).__next__) for _ in range(2))
+            _require(first.shape == (2, 1, 8, 8) and first.dtype == torch.float32, "a sampler gives images like its noise")
+            _require(bool(first.isfinite().all()), f"images are finite after {steps} steps on a {kind} path")
+            _require_same(first, again, "what is drawn from the same noise")
+        _require(0.2 < float(first.std()) < 1.0, f"a sampler lands near the data on a {kind} path")
+
+
+def _grid(make: Callable[[NoisePath, int], Tensor]) -> None:
+    for count in (1, 2, 20):
+        levels = make(PATHS["variance_preserving"], count)
+        _require(levels.shape == (count,) and levels.dtype == torch.float64, "a grid gives levels [count] in float64")
+        _require(bool((levels.diff() < 0).all()), "a grid goes down, noisiest first")
+        _require(float(levels[-1]) >= 0 and float(levels[0]) <= 49, "levels lie in [0, T - 1]")
+
+
+def _conditional(path: NoisePath) -> Callable[..., Denoised]:
+    return lambda x, level, y: _perfect(path)(x, level)
+
+
+def _guidance(make: Callable[..., Callable[..., Denoised]]) -> None:
+    for path in PATHS.values():
+        guided = make(_conditional(path), path, lambda _, path=path: _conditional(path))
+        x, level = next(_images(dtype=torch.float64)), torch.tensor(20.0)
+        alpha, sigma = path.at(level)
+        for y in (None, torch.zeros(4, dtype=torch.long)):
+            found = guided(x, level, y)
+            _require(found.x0.shape == x.shape, "guidance keeps the shape")
+            _require(
+                torch.allclose(alpha * found.x0 + sigma * found.eps, x, atol=1e-6), "guidance keeps x_t = alpha x0 + sigma eps"
+            )
+
+
+def _dataset(make: Callable[[], ImageSet]) -> None:
+    data = make()
+    for split in (data.train, data.test):
+        _require(split.images.dtype == torch.uint8 and split.images.ndim == 4, "images are uint8 [N, C, H, W]")
+        _require(tuple(split.images.shape[1:]) == data.image_shape, "images have the shape that the data set declares")
+        if data.class_names is not None:
+            labels = split.labels
+            _require(labels is not None and int(labels.max()) < len(data.class_names), "each label has a name")
+    _require(make().train.hash == data.train.hash, "the data are the same each time")
+
+
+def _features(make: Callable[[], Any]) -> None:
+    extractor = make()
+    images = torch.randint(0, 256, (3, 3, 28, 28), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    features, logits = extractor(images)
+    _require(features.ndim == 2 and len(features) == 3, "features are [B, D]")
+    _require(logits is None or len(logits) == 3, "logits are [B, K], or None")
+    _require(bool(extractor.hash and extractor.resize), "an extractor carries the hash of its weights and its resize rule")
+
+
+CHECKS: dict[str, Callable[[Callable[..., Any]], None]] = {
+    "schedules": _schedule, "levels": _levels, "targets": _target, "losses": _loss, "weightings": _weighting,
+    "variances": _variance, "backbones": _backbone, "samplers": _sampler, "grids": _grid, "guidance": _guidance,
+    "datasets": _dataset, "features": _features,
+}  # fmt: skip

@@ -1,0 +1,87 @@
+"""The terms of the variational bound, against numerical integration and counting."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import norm
+
+from ddpm_lab.bound import bound_term, discretized_log_likelihood, gaussian_kl
+from ddpm_lab.diffusion import Diffusion
+from registry.samplers import Denoised
+from registry.schedules.linear import linear
+from registry.targets import TARGETS
+from registry.variances import VARIANCES, forward_variance
+
+PATH = linear(1000)
+DIFFUSION = Diffusion(PATH, TARGETS.configure("epsilon", {})(0.7))
+
+
+def _one(value: float) -> torch.Tensor:
+    return torch.tensor(value, dtype=torch.float64)
+
+
+def test_the_divergence_of_two_gaussians_is_its_integral() -> None:
+    x = np.linspace(-30, 30, 400_001)
+    for difference, deviation_q, deviation_p in ((0.7, 0.5, 1.3), (-2.0, 2.0, 0.9), (0.0, 1.0, 1.0)):
+        q, p = norm(difference, deviation_q), norm(0, deviation_p)
+        integral = np.trapezoid(q.pdf(x) * (q.logpdf(x) - p.logpdf(x)), x)
+        ours = gaussian_kl(_one(difference), 2 * _one(deviation_q).log(), 2 * _one(deviation_p).log())
+        assert float(ours) == pytest.approx(integral, abs=1e-6)
+
+
+def test_the_probabilities_of_all_grey_levels_add_up_to_one() -> None:
+    grey = torch.linspace(-1, 1, 256, dtype=torch.float64)
+    for mean, deviation in ((0.3, 0.02), (-0.99, 0.1), (1.4, 0.3), (0.0, 3.0)):
+        log_variance = torch.full_like(grey, 2 * math.log(deviation))
+        probability = discretized_log_likelihood(grey, torch.full_like(grey, mean), log_variance).exp()
+        assert float(probability.sum()) == pytest.approx(1, abs=1e-6)
+        edges = np.concatenate([[-np.inf], (grey[:-1] + 1 / 255).numpy(), [np.inf]])
+        np.testing.assert_allclose(probability.numpy(), np.diff(norm(mean, deviation).cdf(edges)), atol=1e-9)
+
+
+def test_a_term_is_the_divergence_of_the_posterior_from_the_step() -> None:
+    """By Bayes' rule on a grid of x_s, for one pixel."""
+    x0, x_t, guess, extra = 0.4, 0.9, -0.1, 0.25
+    (alpha_t, alpha_s), (sigma_t, sigma_s) = (value.tolist() for value in PATH.at(torch.tensor([500.0, 499.0])))
+    ratio, x = alpha_t / alpha_s, np.linspace(-3, 3, 600_001)
+    forward = sigma_t**2 - ratio**2 * sigma_s**2
+
+    def posterior(image: float) -> tuple[float, float]:
+        log_density = -((x_t - ratio * x) ** 2) / (2 * forward) - (x - alpha_s * image) ** 2 / (2 * sigma_s**2)
+        density = np.exp(log_density - log_density.max())
+        mean = (density * x).sum() / density.sum()
+        return mean, (density * (x - mean) ** 2).sum() / density.sum()
+
+    (mean_q, variance_q), (mean_p, small) = posterior(x0), posterior(guess)
+    variance_p = forward ** ((1 + extra) / 2) * small ** ((1 - extra) / 2)
+    q, p = norm(mean_q, variance_q**0.5), norm(mean_p, variance_p**0.5)
+    integral = np.trapezoid(q.pdf(x) * (q.logpdf(x) - p.logpdf(x)), x) / math.log(2)
+
+    def image(value: float) -> torch.Tensor:
+        return torch.full((1, 1, 1, 1), value)
+
+    seen = Denoised(image(guess), image(0.0), image(extra))
+    variance = VARIANCES.configure("learned_range", {})()
+    ours = bound_term(DIFFUSION, variance, image(x0), image(x_t), torch.tensor([500.0], dtype=torch.float64), seen)
+    assert float(ours) == pytest.approx(integral, rel=1e-3)
+
+
+def test_the_learned_variance_lies_between_the_fixed_ones() -> None:
+    (alpha_t, alpha_s), (sigma_t, sigma_s) = PATH.at(torch.tensor([300.0, 280.0]))
+    step = (alpha_t, sigma_t, alpha_s, sigma_s)
+    learned = VARIANCES.configure("learned_range", {})()
+    for extra, fixed in ((1.0, "fixed_large"), (-1.0, "fixed_small")):
+        torch.testing.assert_close(learned(*step, torch.tensor(extra).double()), VARIANCES.configure(fixed, {})()(*step, None))
+    middle = float(learned(*step, torch.tensor(0.0).double()))
+    assert middle**2 == pytest.approx(float(forward_variance(*step)) ** 2 * float((sigma_s / sigma_t) ** 2))
+
+
+def test_a_term_is_finite_at_every_level() -> None:
+    level = torch.arange(0, 1000, 37, dtype=torch.float64)
+    x0 = torch.rand(len(level), 1, 2, 2, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    seen = Denoised(x0, x0, torch.zeros_like(x0))
+    terms = bound_term(DIFFUSION, VARIANCES.configure("learned_range", {})(), x0, x0, level, seen)
+    assert bool(terms.isfinite().all())
+    assert bool((terms[1:] >= 0).all())

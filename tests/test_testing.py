@@ -1,0 +1,100 @@
+"""The conformance kit: every part of the house keeps its promises, and a part that breaks one is caught."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from ddpm_lab.testing import CHECKS, conforms
+from registry.losses import LOSSES
+from registry.plugins import SHELVES
+from registry.weightings import WEIGHTINGS, Weighting
+
+# What a part needs to be built, or to be quick; those that need files or the hub have tests of their own.
+OPTIONS: dict[str, dict[str, Any]] = {
+    "autoguidance": {"guide": "there"}, "patch_unet": {"width": 8, "blocks": 1, "heads": 1},
+    "annotated_unet": {"width": 8, "multipliers": (1, 2)}, "shapes": {"size": 8, "count": 16},
+}  # fmt: skip
+LEFT_OUT = {"fashion_mnist", "image_folder", "inception_v3"}
+PARTS = [(shelf, part) for shelf, parts in SHELVES.items() for part in parts if part.name not in LEFT_OUT]
+
+
+@pytest.mark.parametrize(("shelf", "part"), PARTS, ids=[f"{shelf}-{part.name}" for shelf, part in PARTS])
+def test_a_part_of_the_house_conforms(shelf: str, part: Any) -> None:
+    conforms(part.make, **OPTIONS.get(part.name, {}))
+
+
+def test_every_shelf_has_its_check() -> None:
+    assert set(CHECKS) == set(SHELVES)
+
+
+@pytest.fixture
+def shelf_space() -> Iterator[None]:
+    """What a test puts on a shelf is taken off again."""
+    before = {name: dict(shelf._parts) for name, shelf in SHELVES.items()}
+    yield
+    for name, shelf in SHELVES.items():
+        shelf._parts = before[name]
+
+
+def _registered_loss(function: Any, doc: str) -> Any:
+    function.__doc__ = doc
+    return LOSSES.register("broken")(function)
+
+
+@pytest.mark.parametrize(
+    ("doc", "body", "promise"),
+    [
+        ("A loss of nobody.", lambda p, t: (p - t) ** 2, "names its source"),
+        ("Nobody 2020.", lambda p, t: ((p - t) ** 2).mean(), "elementwise"),
+        ("Nobody 2020.", lambda p, t: ((p - t) ** 2).float(), "keeps the dtype"),
+        ("Nobody 2020.", lambda p, t: p - t, "not negative"),
+        ("Nobody 2020.", lambda p, t: (p - t) ** 2 + torch.rand(()), "computed again"),
+        ("Nobody 2020.", lambda p, t: (p - t).abs().sqrt() * 0 + 1, "0 where the prediction is right"),
+        ("Nobody 2020.", lambda p, t: 1 - torch.exp(-((p - t) ** 2) * 0), "grows with the error"),
+    ],
+)
+def test_a_loss_that_breaks_a_promise_is_caught(doc: str, body: Any, promise: str, shelf_space: None) -> None:
+    def broken(prediction: Tensor, target: Tensor) -> Tensor:
+        return body(prediction, target)  # type: ignore[no-any-return]
+
+    with pytest.raises(AssertionError, match=promise):
+        conforms(_registered_loss(broken, doc))
+
+
+def test_a_weighting_that_is_infinite_is_caught(shelf_space: None) -> None:
+    @WEIGHTINGS.register("endless")
+    class Endless(Weighting):
+        """1 / 0 (nobody 2020)."""
+
+        space = "x0"
+
+        def __call__(self, log_snr: Tensor, slope: Tensor) -> Tensor:
+            return 1 / log_snr
+
+    with pytest.raises(AssertionError, match="finite"):
+        conforms(Endless)
+
+
+def test_a_network_that_leaves_a_parameter_out_is_caught(shelf_space: None) -> None:
+    @SHELVES["backbones"].register("idle")
+    class Idle(nn.Module):
+        """A convolution, and another that nothing uses."""
+
+        def __init__(self, image_shape: tuple[int, int, int], classes: int | None, channels_out: int) -> None:
+            super().__init__()
+            self.used = nn.Conv2d(image_shape[0], channels_out, 1)
+            self.idle = nn.Conv2d(image_shape[0], channels_out, 1)
+
+        def forward(self, x: Tensor, label: Tensor, y: Tensor | None) -> Tensor:
+            return self.used(x)  # type: ignore[no-any-return]
+
+    with pytest.raises(AssertionError, match=r"idle\.weight"):
+        conforms(Idle)
+
+
+def test_what_stands_on_no_shelf_is_said_so() -> None:
+    with pytest.raises(AssertionError, match="stands on no shelf"):
+        conforms(print)
