@@ -44,13 +44,13 @@ check: setup ## EXP=cosine_l1 [SET=...] [BUDGET=...]: validate, print what it is
 list: setup ## [SHELF=losses]: all parts with their options
 	@$(LAB) list $(SHELF)
 
-sample: setup ## RUN=results/latest [N=64 SAMPLER= STEPS= SEED= CLASS= GUIDANCE= WEIGHTS=ema|raw OUT=x.npz]: a grid, and the images
+sample: setup ## RUN=results/latest [N=64 SAMPLER= STEPS= SEED= CLASS= GUIDANCE= WEIGHTS=ema|raw OUT=x.npz SET="sampling.clip=0.995"]: a grid, and the images
 	@test -n "$(RUN)" || { echo 'make sample: name a run, such as RUN=results/latest' >&2; exit 2; }
-	@$(LAB) sample $(RUN) $(call flag,N,-n) $(call flag,CLASS,--class) $(call flag,OUT,--out) $(DRAWING)
+	@$(LAB) sample $(RUN) $(SET) $(call flag,N,-n) $(call flag,CLASS,--class) $(call flag,OUT,--out) $(DRAWING)
 
 evaluate: setup ## RUN=results/latest|x.npz [N=10000 FEATURES=... and as for sample]: FID and KID with their protocol
 	@test -n "$(RUN)" || { echo 'make evaluate: name a run or an .npz, such as RUN=results/latest' >&2; exit 2; }
-	@$(LAB) evaluate $(RUN) $(call flag,N,-n) $(call flag,FEATURES,--features) $(DRAWING)
+	@$(LAB) evaluate $(RUN) $(SET) $(call flag,N,-n) $(call flag,FEATURES,--features) $(DRAWING)
 
 sync: setup ## RUN=results/latest: send W&B what it lacks of that run
 	@test -n "$(RUN)" || { echo 'make sync: name a run, such as RUN=results/latest' >&2; exit 2; }

@@ -21,7 +21,7 @@ from registry.levels import Levels
 from registry.options import Side
 from registry.path import NoisePath
 from registry.plugins import SHELVES
-from registry.samplers import Denoise, Grid, Noise
+from registry.samplers import Denoise, Denoised, Grid, Noise
 from registry.variances import Variance
 from registry.weightings import Weighting
 
@@ -126,6 +126,7 @@ def build_procedure(sampling: Sampling, model: Model, load: Load) -> Procedure:
     if sampling.steps > path.steps:
         raise BadInput(f"sampling.steps: {sampling.steps} steps do not fit into timesteps = {path.steps}")
     guide = _configured("guidance", sampling.guidance)
+    guide(_undrawn, path, load)  # a run that cannot guide is found out here, and not after the training
     levels: Tensor = _configured("grids", sampling.grid)(path, sampling.steps)  # type: ignore[assignment]
     return Procedure(
         _configured("samplers", sampling.sampler),  # type: ignore[arg-type]
@@ -133,6 +134,10 @@ def build_procedure(sampling: Sampling, model: Model, load: Load) -> Procedure:
         Grid(path, levels.to(path.angle.device), model.variance),
         sampling.clip,
     )
+
+
+def _undrawn(x: Tensor, level: Tensor, y: Tensor | None) -> Denoised:
+    raise AssertionError("nothing is drawn before there are images")
 
 
 @contextlib.contextmanager
@@ -152,5 +157,7 @@ def build_path(experiment: Experiment) -> NoisePath:
     """The schedule at its T."""
     try:
         return _configured("schedules", experiment.schedule)(experiment.timesteps)  # type: ignore[return-value]
+    except BadInput as error:
+        raise BadInput(f"schedule: {error}") from None
     except ValueError as error:
         raise BadInput(f"schedule: {experiment.schedule.flat()} at timesteps = {experiment.timesteps}: {error}") from None

@@ -88,6 +88,7 @@ def _parsers() -> dict[str, argparse.ArgumentParser]:
     evaluate.add_argument("--inception-weights", metavar="FILE", help="a local copy of inception_v3's weights")
     evaluate.add_argument("--dataset", help="the reference for an .npz (default: fashion_mnist)")
     for added in (sample, evaluate):
+        added.add_argument("overrides", nargs="*", metavar="key=value", help="below sampling, such as sampling.clip=0.995")
         added.add_argument("--sampler", help="such as ddim or ancestral, with its default options")
         added.add_argument("--steps", type=_count, help="reverse steps")
         added.add_argument("--seed", type=int, help="of the starting noise")

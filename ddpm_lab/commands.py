@@ -29,7 +29,7 @@ DRAWING_OPTIONS = ("sampler", "steps", "seed", "guidance", "weights")
 
 def sample(arguments: argparse.Namespace) -> None:
     """Draw images from a run: a PNG grid, and an .npz where one is asked for."""
-    run = Run(arguments.run, arguments.device)
+    run = Run(arguments.run, arguments.device, arguments.overrides)
     sampling = changed(run, arguments)
     for option, suffix in (("out", ".npz"), ("png", ".png")):
         if (path := getattr(arguments, option)) is not None:
@@ -78,7 +78,9 @@ def changed(run: Run, arguments: argparse.Namespace) -> Sampling:
         if not run.experiment.classes:
             raise BadInput("--guidance: this run has no classes; train one with `classes=true`")
         try:
-            options = SHELVES["guidance"].check("classifier_free", {"scale": arguments.guidance})
+            old = sampling.guidance
+            known = old.options if old.name == "classifier_free" else {}
+            options = SHELVES["guidance"].check("classifier_free", {**known, "scale": arguments.guidance})
         except BadInput as error:
             raise BadInput(f"--guidance: {error}") from None
         new["guidance"] = Choice("classifier_free", options)
@@ -88,7 +90,7 @@ def changed(run: Run, arguments: argparse.Namespace) -> Sampling:
 def _evaluate_run(arguments: argparse.Namespace) -> tuple[list[dict[str, Any]], Path]:
     if arguments.dataset is not None:
         raise BadInput("--dataset: a run is measured against the data that it was trained on; the option is for an .npz")
-    run = Run(arguments.run, arguments.device)
+    run = Run(arguments.run, arguments.device, arguments.overrides)
     experiment, sampling = run.experiment, changed(run, arguments)
     n = arguments.n or experiment.evaluate.n
     if n < 2:
@@ -109,6 +111,8 @@ def _evaluate_run(arguments: argparse.Namespace) -> tuple[list[dict[str, Any]], 
 
 
 def _evaluate_npz(path: Path, arguments: argparse.Namespace) -> tuple[list[dict[str, Any]], Path]:
+    if arguments.overrides:
+        raise BadInput(f"'{arguments.overrides[0]}': the images of an .npz are drawn already; overrides are for a run")
     for option in DRAWING_OPTIONS:
         if getattr(arguments, option) is not None:
             raise BadInput(f"--{option}: the images of an .npz are drawn already; the option is for a run")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import functools
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,14 +29,17 @@ from registry.guidance import ConditionalDenoise, Load
 class Run:
     """A run that images can be drawn from. It needs neither the data set nor the experiment's file."""
 
-    def __init__(self, path: str | Path, device: str | None = None) -> None:
-        """Opens the folder; the weights are read when images are drawn.
+    def __init__(self, path: str | Path, device: str | None = None, overrides: Sequence[str] = ()) -> None:
+        """Opens the folder; the weights are read when images are drawn. `overrides` change how, such as `sampling.steps=20`.
 
         Raises:
             BadInput: there is no such run, or a part of it is missing or damaged.
         """
         self.folder = RunFolder.open(path)
-        self.recipe: Recipe = load_recipe(str(self.folder.experiment))
+        for override in overrides:
+            if not override.startswith("sampling."):
+                raise BadInput(f"'{override}': of a trained run only the drawing can be changed; name a key below sampling")
+        self.recipe: Recipe = load_recipe(str(self.folder.experiment), overrides)
         self.experiment: Experiment = self.recipe.experiment
         self.device = pick_device(device)
         self.precision = pick_precision(self.experiment.train.precision, self.device)
@@ -106,6 +111,7 @@ class Run:
 def guides(model: Model, shape: DataShape, folder: RunFolder | None) -> Load:
     """What gives a guidance the denoiser of another run, or of a snapshot in `folder`, on the same path."""
 
+    @functools.cache
     def load(name: str) -> ConditionalDenoise:
         if name.endswith(".safetensors"):
             if folder is None:

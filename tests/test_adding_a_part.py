@@ -60,7 +60,12 @@ def test_from_an_installed_package(tmp_path: Path, lab: Lab) -> None:
     (info := tmp_path / "my_package-1.0.dist-info").mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: my-package\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text("[ddpm_lab.parts]\nmy_parts = my_package.parts\n")
-    env = {"PYTHONPATH": str(tmp_path)}
+    env = {"PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}
+    check = (
+        "from ddpm_lab.testing import conforms\nfrom registry.plugins import load_installed\n"
+        "from registry.losses import LOSSES\nload_installed()\nconforms(LOSSES.part('cauchy').make, scale=0.5)"
+    )
+    subprocess.run([sys.executable, "-c", check], cwd=tmp_path, env={**os.environ, **env}, check=True)
     done = lab("run", "smoke", "loss=cauchy", *FEW, "--results", tmp_path / "results", env=env)
     assert done.returncode == 0, done.stderr
 

@@ -104,6 +104,24 @@ def test_evaluate_measures_a_run_and_an_npz_alike(smoke_run: Path, lab: Lab, tmp
     assert "made by: unknown" in by_npz.stdout
 
 
+def test_a_run_is_guided_by_another_and_by_its_own_snapshot(smoke_run: Path, lab: Lab, tmp_path: Path) -> None:
+    few = ["classes=true", "train.images=640", "train.snapshots_every=320", "evaluate.features=[]"]
+    assert lab("run", "smoke", *few, "--results", tmp_path / "results").returncode == 0
+    run = tmp_path / "results/latest"
+    plain = lab("sample", run, "-n", "4", "--out", tmp_path / "plain.npz")
+    assert plain.returncode == 0, plain.stderr
+    for number, guide in enumerate((smoke_run, "snapshots/000000320.safetensors")):
+        guided = lab(
+            "sample", run, f"sampling.guidance={{name: autoguidance, guide: {guide}, scale: 3}}", "sampling.clip=0.99",
+            "-n", "4", "--out", tmp_path / f"{number}.npz",
+        )  # fmt: skip
+        assert guided.returncode == 0, guided.stderr
+        assert not np.array_equal(np.load(tmp_path / f"{number}.npz")["arr_0"], np.load(tmp_path / "plain.npz")["arr_0"])
+    refused = lab("sample", run, "train.images=5")
+    assert refused.returncode == 2
+    assert "only the drawing can be changed" in refused.stderr
+
+
 def test_check_says_what_a_run_takes_and_makes_nothing(lab: Lab, tmp_path: Path) -> None:
     done = lab("check", ROOT / "experiments/smoke.yaml", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
