@@ -15,7 +15,7 @@ SHARE   = OMP_NUM_THREADS=$${OMP_NUM_THREADS:-$$(( ($$(getconf _NPROCESSORS_ONLN
 RUNNER  = $(if $(NPROC),$(SHARE) $(PY) -m torch.distributed.run --standalone --nproc-per-node=$(NPROC) -m ddpm_lab,$(LAB))
 RECIPE  = $(EXP) $(SET) --budget $(BUDGET) $(call flag,DEVICE,--device)
 
-.PHONY: run sweep check list sample evaluate sync test test-all fuzz lint setup help clean
+.PHONY: run gallery sweep check list sample evaluate sync test test-all fuzz lint setup help clean
 
 help: ## show this help
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -55,6 +55,10 @@ evaluate: setup ## RUN=results/latest|x.npz [N=10000 FEATURES=... and as for sam
 sync: setup ## RUN=results/latest: send W&B what it lacks of that run
 	@test -n "$(RUN)" || { echo 'make sync: name a run, such as RUN=results/latest' >&2; exit 2; }
 	@$(LAB) sync $(RUN)
+
+gallery: setup ## RUN=results/latest: draw docs/gallery with that run's network
+	@test -n "$(RUN)" || { echo 'make gallery: name a run, such as RUN=results/latest' >&2; exit 2; }
+	@$(PY) benchmarks/gallery.py $(RUN)
 
 test: setup ## what must pass before each commit; no hub, no GPU
 	@$(PYTEST) -m 'not slow and not gpu and not hub' $(ARGS)
