@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 import torch
@@ -56,6 +58,38 @@ def lab() -> Lab:
         )  # fmt: skip
 
     return call  # type: ignore[return-value]
+
+
+class Outcome(NamedTuple):
+    """What a command came to."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+    grown: int  # KiB of memory at its peak
+
+
+Quick = Callable[..., Outcome]
+
+
+@pytest.fixture(scope="session")
+def quick() -> Iterator[Quick]:
+    """`quick("check", "smoke", cwd=...)`: the command in one process that all tests share, because importing takes seconds."""
+    server = subprocess.Popen(
+        [sys.executable, str(ROOT / "tests/one_process.py")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        env={**os.environ, "WANDB_MODE": "disabled", "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert server.stdin is not None
+    assert server.stdout is not None
+
+    def call(*words: str | Path, cwd: Path = ROOT) -> Outcome:
+        server.stdin.write(json.dumps([[*map(str, words)], str(cwd)]) + "\n")
+        server.stdin.flush()
+        return Outcome(*json.loads(server.stdout.readline()))
+
+    yield call
+    server.stdin.close()
+    server.wait(60)
 
 
 @pytest.fixture(scope="session")

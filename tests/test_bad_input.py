@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import ROOT, Lab
+from conftest import ROOT, Lab, Quick
 
 Words = list[str]
 Prepare = Callable[[Path], Words]
@@ -71,7 +71,10 @@ def _run(*words: str) -> Prepare:
 
 CASES: dict[str, tuple[Prepare, Words]] = {
     "unknown experiment": (lambda folder: ["run", "cosin_l1"], ["cosin_l1"]),
-    "unknown part": (_run("loss.name=hubr"), ["loss.name: no loss named 'hubr'; did you mean 'huber'? known: huber, l1, l2"]),
+    "unknown part": (
+        _run("loss.name=hubr"),
+        ["loss.name: no loss named 'hubr'; did you mean 'huber'? known: huber, l1, l2, log_cosh, pseudo_huber"],
+    ),
     "unknown option": (_run("loss=huber", "loss.dleta=2"), ["loss.dleta", "did you mean 'delta'?"]),
     "wrong type": (_run("train.rate.peak=fast"), ["train.rate.peak", "got 'fast'"]),
     "duplicate key": (_file("d.yaml", "seed: 1\nseed: 2\n"), ["d.yaml", "duplicate key 'seed'"]),
@@ -109,11 +112,11 @@ CASES: dict[str, tuple[Prepare, Words]] = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_it_costs_one_line_and_nothing_else(case: str, lab: Lab, tmp_path: Path, smoke_run: Path) -> None:
+def test_it_costs_one_line_and_nothing_else(case: str, quick: Quick, tmp_path: Path, smoke_run: Path) -> None:
     prepare, expected = CASES[case]
     words = [str(smoke_run) if word == "RUN" else word for word in prepare(tmp_path)]
     before = sorted([*tmp_path.rglob("*"), *smoke_run.rglob("*")])
-    done = lab(*words, cwd=tmp_path)
+    done = quick(*words, cwd=tmp_path)
     line = done.stderr.strip().splitlines()[-1]
     assert done.returncode == 2, done.stderr
     assert "Traceback" not in done.stderr

@@ -5,17 +5,15 @@ import hashlib
 import json
 import struct
 import subprocess
-import sys
 import zipfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT
+from conftest import ROOT, Quick
 from PIL import Image
 
 from ddpm_lab.recipe import dump, load_recipe
@@ -24,47 +22,6 @@ from ddpm_lab.run_folder import RunFolder
 SMOKE = f"{ROOT}/experiments/smoke.yaml"
 FLAT = 64 * 1024  # KiB
 EVIL = "from pathlib import Path\n\nPath({sprung!r}).touch()\n"
-
-# One process imports the lab and runs each command; the kernel keeps its peak of memory, and forgets it when asked to.
-RUNNER = """
-import contextlib, gc, io, json, sys
-from pathlib import Path
-import torch
-torch.set_num_threads(1)
-import ddpm_lab.check, ddpm_lab.commands, ddpm_lab.run
-from ddpm_lab.cli import main
-
-def memory(kind):
-    (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(kind))
-    return int(line.split()[1])
-
-outcomes = []
-for words in json.load(sys.stdin):
-    gc.collect()
-    Path("/proc/self/clear_refs").write_text("5")
-    before = memory("VmRSS")
-    with contextlib.redirect_stderr(io.StringIO()) as said:
-        try:
-            status = main(words)
-        except BaseException as error:
-            status = f"{error!r}"
-    outcomes.append([status, said.getvalue(), memory("VmHWM") - before])
-print(json.dumps(outcomes))
-"""
-
-
-class Outcome(NamedTuple):
-    status: int
-    said: str
-    grown: int  # KiB, at its peak
-
-
-def _commands(commands: list[list[str]], cwd: Path) -> list[Outcome]:
-    done = subprocess.run(
-        [sys.executable, "-c", RUNNER], input=json.dumps(commands), cwd=cwd, capture_output=True, text=True, timeout=300,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    return [Outcome(*outcome) for outcome in json.loads(done.stdout.splitlines()[-1])]
 
 
 def _evil(folder: Path, name: str = "evil.py") -> Path:
@@ -275,43 +232,24 @@ CASES: dict[str, tuple[Callable[[Path], list[str]], list[str]]] = {
 }  # fmt: skip
 
 
-class Told(NamedTuple):
-    outcome: Outcome
-    appeared: list[Path]
-
-
-@pytest.fixture(scope="module")
-def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Told]:
-    """What each case came to, in a folder of its own."""
-    room = tmp_path_factory.mktemp("strangers")
-    folders = {case: room / str(number) for number, case in enumerate(CASES)}
-    for folder in folders.values():
-        folder.mkdir()
-    commands = [prepare(folder) for folder, (prepare, _) in zip(folders.values(), CASES.values(), strict=True)]
-    before = set(room.rglob("*"))
-    _, *outcomes = _commands([["check", str(room / "nowhere.yaml")], *commands], room)
-    new = set(room.rglob("*")) - before
-    return {
-        case: Told(outcome, [path for path in new if path.is_relative_to(folders[case]) and path.name != ".lock"])
-        for case, outcome in zip(CASES, outcomes, strict=True)
-    }
-
-
 @pytest.mark.parametrize("case", CASES)
-def test_what_a_stranger_sends_is_refused(case: str, told: dict[str, Told]) -> None:
-    (status, said, grown), appeared = told[case]
-    assert status == 2, said
-    *above, line = said.strip().splitlines()
+def test_what_a_stranger_sends_is_refused(case: str, quick: Quick, tmp_path: Path) -> None:
+    prepare, words = CASES[case]
+    command, before = prepare(tmp_path), set(tmp_path.rglob("*"))
+    done = quick(*command, cwd=tmp_path)
+    assert done.returncode == 2, done.stderr
+    *above, line = done.stderr.strip().splitlines()
     assert line.startswith("ddpm-lab: error: ")
     assert [other for other in above if not other.startswith("data: ")] == []
-    for word in CASES[case][1]:
+    for word in words:
         assert word in line
     assert len(line) < 2100
-    assert appeared == [], "nothing was executed, and nothing created"
-    assert grown < FLAT
+    appeared = {path for path in set(tmp_path.rglob("*")) - before if path.name != ".lock"}
+    assert not appeared, "nothing was executed, and nothing created"
+    assert done.grown < FLAT
 
 
-def test_an_untouched_plugin_of_a_run_is_loaded_and_only_its_source(tmp_path: Path) -> None:
+def test_an_untouched_plugin_of_a_run_is_loaded_and_only_its_source(tmp_path: Path, quick: Quick) -> None:
     run, copy = _kept(tmp_path)
     # Bytecode that says of itself that its source need not be looked at.
     other = compile(EVIL.format(sprung=str(tmp_path / "bytecode")), str(copy), "exec")
@@ -321,8 +259,8 @@ def test_an_untouched_plugin_of_a_run_is_loaded_and_only_its_source(tmp_path: Pa
     cached = Path(importlib.util.cache_from_source(str(copy)))
     cached.parent.mkdir()
     cached.write_bytes(importlib.util.MAGIC_NUMBER + struct.pack("<I", 1) + bytes(8) + marshal.dumps(other))
-    (outcome,) = _commands([["sample", str(run)]], tmp_path)
-    assert "this key is missing" in outcome.said  # it got as far as the experiment, which is no whole one
+    outcome = quick("sample", run, cwd=tmp_path)
+    assert "this key is missing" in outcome.stderr  # it got as far as the experiment, which is no whole one
     assert (tmp_path / "sprung").exists()
     assert not (tmp_path / "bytecode").exists()
 
@@ -333,10 +271,10 @@ def test_a_run_records_the_hash_of_its_plugins_as_sha256sum_has_it(tmp_path: Pat
     assert done.stdout == f"{copy.name}: OK\n"
 
 
-def test_a_thin_image_stays_small(tmp_path: Path) -> None:
+def test_a_thin_image_stays_small(tmp_path: Path, quick: Quick) -> None:
     for index in range(20):
         Image.new("L", (2, 30_000), 200).save(tmp_path / f"{index}.png")
     options = f"dataset={{name: image_folder, folder: {tmp_path}, size: 64, held_out: 0.5}}"
-    _, outcome = _commands([["check", "nowhere"], ["check", SMOKE, options, "train.batch=8"]], ROOT)
-    assert outcome.status == 0, outcome.said
+    outcome = quick("check", SMOKE, options, "train.batch=8")
+    assert outcome.returncode == 0, outcome.stderr
     assert outcome.grown < 400 * 1024
