@@ -215,6 +215,8 @@ class Execution:
             self.folder = old
             old.clear_partial()
             state = Checkpoints(old.checkpoints).load()
+            if state and not all(type(state.get(key)) is int and state[key] >= 0 for key in ("images", "rows")):
+                raise BadInput(f"{old.checkpoints}: not the checkpoint of a run; it says nothing of images and rows")
             old.cut_metrics(state["rows"] if state else 0)
             say(f"resuming {old.path} after {state['images'] if state else 0:,} images")
         else:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from diffusers import DDPMScheduler
 from torch import Tensor
 
 from ddpm_lab.build import DataShape, build_data, build_model, build_objective
@@ -22,6 +23,24 @@ def _trainer(*overrides: str) -> Trainer:
     return Trainer(experiment, model, build_objective(experiment, DataShape.of(data), model), data.train, "fp32")
 
 
+def test_the_network_is_shown_the_noisy_images_of_diffusers() -> None:
+    trainer = _trainer("train.batch=16")
+    batch = trainer.batch(0)
+    level = batch.level.round()
+    seen: list[Tensor] = []
+
+    def network(x: Tensor, label: Tensor, y: Tensor | None) -> Tensor:
+        seen.append(x)
+        return x
+
+    training_loss(trainer.model, trainer.objective, network, batch._replace(level=level))
+    scheduler = DDPMScheduler(1000)
+    path = trainer.model.diffusion.path
+    scheduler.alphas_cumprod = path.at(torch.arange(path.steps))[0] ** 2
+    theirs = scheduler.add_noise(batch.x0.double(), batch.eps.double(), level.long())
+    torch.testing.assert_close(seen[0].double(), theirs, rtol=1e-5, atol=1e-6)
+
+
 def _nothing(_: object) -> None:
     return None
 
@@ -29,7 +48,7 @@ def _nothing(_: object) -> None:
 def _train(trainer: Trainer, *, stop_at: int | None = None, keep: Path | None = None) -> Trainer:
     def checkpoint(images: int) -> None:
         if images == stop_at and keep is not None:
-            Checkpoints(keep).save(images, trainer.state() | {"rows": 0}, keep=1)
+            Checkpoints(keep).save(images, trainer.state(), keep=1)
 
     trainer.run(Hooks(_nothing, _nothing, _nothing, _nothing, checkpoint))
     return trainer

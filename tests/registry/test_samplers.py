@@ -142,8 +142,10 @@ def _follow(scheduler: DDPMScheduler | DDIMScheduler, name: str, options: dict[s
     """Walk a hundred steps with both, on the same made-up noise prediction and the same noise."""
     scheduler.set_timesteps(100)
     path = cosine(100)
+    alpha, _ = path.at(torch.arange(100))
+    scheduler.alphas_cumprod = alpha**2  # ours, in float64; theirs are made of float32
     rng = torch.Generator().manual_seed(0)
-    noises = [torch.randn(2, 1, 4, 4, generator=rng) for _ in range(101)]
+    noises = [torch.randn(2, 1, 4, 4, generator=rng, dtype=torch.float64) for _ in range(101)]
 
     def network(x: Tensor) -> Tensor:
         return torch.tanh(x) * 0.9
@@ -163,8 +165,7 @@ def _follow(scheduler: DDPMScheduler | DDIMScheduler, name: str, options: dict[s
             ).prev_sample
         else:
             x = _ddpm_step(scheduler, network(x), int(step), x, noise)
-    # alpha at the first of a hundred cosine steps is 0.016: rounding in float32 is divided by it.
-    torch.testing.assert_close(ours, x, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(ours, x, rtol=1e-6, atol=1e-9)
 
 
 def _ddpm_step(scheduler: DDPMScheduler, eps: Tensor, step: int, x: Tensor, noise: Tensor) -> Tensor:
@@ -173,7 +174,7 @@ def _ddpm_step(scheduler: DDPMScheduler, eps: Tensor, step: int, x: Tensor, nois
     torch.manual_seed(step)
     with_noise = scheduler.step(eps, step, x).prev_sample
     torch.manual_seed(step)
-    drawn = torch.randn(x.shape)
+    drawn = torch.randn(x.shape, dtype=x.dtype)
     torch.random.set_rng_state(state)
     if step == 0:
         return with_noise
