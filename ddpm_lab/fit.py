@@ -70,6 +70,10 @@ def warnings(experiment: Experiment, model: Model, objective: Objective) -> Iter
     order = ORDERS.get(sampling.sampler.name, sampling.sampler.options.get("order", 1))
     if sampling.steps < 2 * order:
         yield f"sampling.steps: {sampling.steps} are few for '{sampling.sampler.name}', of order {order} only after as many"
+    noisy = sampling.sampler.name == "dpmpp_3m_sde" and sampling.sampler.options["eta"] > 0
+    if noisy and sampling.grid.name not in ("log_snr", "karras") and not path.ends_in_noise:
+        # docs/gallery.md: with 50 even levels its images are still noisy.
+        yield f"sampling.grid: '{sampling.grid.name}' makes the log SNR jump, which 'dpmpp_3m_sde' does not bear; take log_snr"
     if train.ema is not None and train.ema.half_life > train.images:
         ramp = "" if train.ema.ramp is None else f"; its warm-up keeps it at {train.ema.ramp:g} of the images seen"
         yield f"train.ema.half_life: {train.ema.half_life:g} images are more than the run has, {train.images:,}{ramp}"

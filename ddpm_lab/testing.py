@@ -5,7 +5,8 @@
     def test_my_loss() -> None:
         conforms(my_loss, scale=0.5)
 
-It raises an AssertionError that says which promise is broken. The options are those that the part needs to be built.
+It raises an AssertionError that says which promise is broken. The options are those that the part needs to be built, and those
+without which others have nothing to do: `conforms(euler, churn=10.0)`, because `s_min` is the place of the churn.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from registry.datasets import ImageSet
+from registry.errors import BadInput
 from registry.levels import AdaptiveLevels
 from registry.path import NoisePath
 from registry.plugins import SHELVES
@@ -45,11 +47,13 @@ def conforms(part: Callable[..., Any], **options: Any) -> None:
     _require(bool(found.summary), "its docstring says what it is")
     if name in SOURCED:
         _require(bool(re.search(r"\b(18|19|20)\d\d", part.__doc__ or "")), "its docstring names its source, with the year")
-    for option, default in shelf.check(found.name, options).items():
-        _require(option in found.schema.model_fields, f"option {option} is in its signature")
-        again = shelf.check(found.name, {**options, option: list(default) if isinstance(default, tuple) else default})
-        _require(again[option] == default, f"the value of option {option} is one that YAML may write")
     CHECKS[name](shelf.configure(found.name, options))
+    if name in PROBES:
+        as_it_is = PROBES[name](shelf.configure(found.name, options))
+        for option, value in shelf.check(found.name, options).items():
+            others = list(_outcomes(PROBES[name], _changed(shelf, found.name, options, option, value)))
+            honoured = any(other.shape != as_it_is.shape or not torch.equal(other, as_it_is) for other in others)
+            _require(honoured, f"option {option} changes something")
 
 
 def _placed(part: Callable[..., Any]) -> tuple[str, Shelf, Part]:
@@ -58,6 +62,31 @@ def _placed(part: Callable[..., Any]) -> tuple[str, Shelf, Part]:
             if found.make is part:
                 return name, shelf, found
     raise AssertionError(f"{part!r} stands on no shelf; decorate it with @SHELF.register(name)")
+
+
+def _changed(shelf: Shelf, name: str, options: dict[str, Any], option: str, value: Any) -> Iterator[Callable[..., Any]]:
+    """The part with other values of one option, as far as its signature takes them."""
+    if isinstance(value, bool):
+        tried: list[Any] = [not value]
+    elif isinstance(value, (int, float)):
+        tried = [value + 1, 2 * value, value / 2, value - 1, int(value) + 1, 0.3, 0.7]
+    elif isinstance(value, (list, tuple)) and all(isinstance(one, (int, float)) for one in value):
+        tried = [[2 * one for one in value], [one + 1 for one in value], [one / 50 for one in value], None]
+    else:
+        tried = [0.3, 0.7, "resnet", "convnext", "gray", "rgb"]
+    for other in tried:
+        try:
+            yield shelf.configure(name, {**options, option: other})
+        except BadInput:
+            continue
+
+
+def _outcomes(probe: Callable[[Callable[..., Any]], Tensor], parts: Iterator[Callable[..., Any]]) -> Iterator[Tensor]:
+    for part in parts:
+        try:
+            yield probe(part)
+        except ValueError:  # BadInput is one: values that the signature takes, and the part does not
+            continue
 
 
 def _require(kept: bool, promise: str) -> None:
@@ -249,6 +278,71 @@ def _features(make: Callable[[], Any]) -> None:
     _require(logits is None or len(logits) == 3, "logits are [B, K], or None")
     _require(bool(extractor.hash and extractor.resize), "an extractor carries the hash of its weights and its resize rule")
 
+
+def _probe_levels(make: Callable[[NoisePath], Any]) -> Tensor:
+    levels = make(PATHS["variance_preserving"])
+    for seed in range(40 if isinstance(levels, AdaptiveLevels) else 0):
+        level, _ = levels(64, torch.Generator().manual_seed(seed))
+        levels.update(level, level + seed)
+    return torch.stack(levels(64, torch.Generator().manual_seed(0)))
+
+
+def _probe_target(make: Callable[[float], Any]) -> Tensor:
+    images = _images(dtype=torch.float64)
+    return make(STD).of(next(images), next(images), torch.tensor(0.6), torch.tensor(0.8))  # type: ignore[no-any-return]
+
+
+def _probe_weighting(make: Callable[[float], Any]) -> Tensor:
+    weighting = make(STD)
+    if isinstance(weighting, nn.Module):
+        return torch.tensor([parameter.numel() for parameter in weighting.parameters()])
+    log_snr = torch.linspace(-10, 10, 21, dtype=torch.float64)
+    return weighting(log_snr, torch.full_like(log_snr, -20.0))  # type: ignore[no-any-return]
+
+
+def _probe_backbone(make: Callable[..., nn.Module]) -> Tensor:
+    network, rng = make((1, 16, 16), None, 1), torch.Generator().manual_seed(0)
+    with torch.no_grad():  # all of it, because networks begin at 0
+        for parameter in network.parameters():
+            parameter.copy_(0.2 * torch.randn(parameter.shape, generator=rng))
+        return network(torch.randn(2, 1, 16, 16, generator=rng), torch.tensor([10.0, 500.0]), None)  # type: ignore[no-any-return]
+
+
+def _probe_sampler(sample: Callable[..., Tensor]) -> Tensor:
+    drawn = []
+    for path in PATHS.values():
+        grid = Grid(path, torch.linspace(45, 0, 12, dtype=torch.float64), VARIANCES.configure("fixed_small", {})())
+        drawn.append(sample(_perfect(path), grid, _images(2).__next__))
+    return torch.cat(drawn)
+
+
+def _probe_guidance(make: Callable[..., Callable[..., Denoised]]) -> Tensor:
+    path = PATHS["variance_preserving"]
+
+    def denoise(x: Tensor, level: Tensor, y: Tensor | None) -> Denoised:
+        x0, _, _ = _perfect(path)(x, level)
+        x0 = x0 * (1.0 if y is None else 1.5)
+        alpha, sigma = path.at(level)
+        return Denoised(x0, (x - alpha * x0) / sigma, None)
+
+    poor = _conditional(path)
+    guided, x = make(denoise, path, lambda name: poor if name == "there" else denoise), next(_images(dtype=torch.float64))
+    return torch.cat([guided(x, torch.tensor(level), torch.zeros(4, dtype=torch.long)).x0 for level in (2.0, 20.0, 45.0)])
+
+
+# What tells whether an option does anything; data sets and extractors are looked at as they are.
+PROBES: dict[str, Callable[[Callable[..., Any]], Tensor]] = {
+    "schedules": lambda make: make(200).angle,
+    "levels": _probe_levels,
+    "targets": _probe_target,
+    "losses": lambda loss: loss(torch.linspace(-3, 3, 50), torch.zeros(50)),
+    "weightings": _probe_weighting,
+    "variances": lambda make: torch.tensor(make().bound),
+    "backbones": _probe_backbone,
+    "samplers": _probe_sampler,
+    "grids": lambda make: make(PATHS["variance_preserving"], 12),
+    "guidance": _probe_guidance,
+}
 
 CHECKS: dict[str, Callable[[Callable[..., Any]], None]] = {
     "schedules": _schedule, "levels": _levels, "targets": _target, "losses": _loss, "weightings": _weighting,

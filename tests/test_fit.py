@@ -42,6 +42,7 @@ def test_what_cannot_work_is_refused(overrides: list[str], words: str) -> None:
         (["levels={name: lognormal, mean: 9}"], "beyond the path's ends"),
         (["variance=learned_range"], "sampler 'ddim' does not use it"),
         (["sampling.sampler=dpmpp_3m_sde", "sampling.steps=4"], "of order 3 only after as many"),
+        (["sampling.sampler=dpmpp_3m_sde"], "makes the log SNR jump"),
         (["train.ema.half_life=9999"], "9999 images are more than the run has, 3,200; its warm-up keeps it at 0.05"),
         (["weighting=snr", "target=x0"], "most of the loss is there"),
     ],

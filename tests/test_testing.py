@@ -14,7 +14,10 @@ from registry.weightings import WEIGHTINGS, Weighting
 
 # What a part needs to be built, or to be quick; those that need files or the hub have tests of their own.
 OPTIONS: dict[str, dict[str, Any]] = {
-    "autoguidance": {"guide": "there"}, "patch_unet": {"width": 8, "blocks": 1, "heads": 1},
+    "autoguidance": {"guide": "there", "interval": (0.1, 5.0)}, "euler": {"churn": 4.0, "s_min": 0.1, "s_max": 5.0},
+    "heun": {"churn": 4.0, "s_min": 0.1, "s_max": 5.0},
+    "classifier_free": {"scale": 2.0, "interval": (0.1, 5.0), "rescale": 0.5},
+    "patch_unet": {"width": 8, "blocks": 1, "heads": 1},
     "annotated_unet": {"width": 8, "multipliers": (1, 2)}, "shapes": {"size": 8, "count": 16},
 }  # fmt: skip
 LEFT_OUT = {"fashion_mnist", "image_folder", "inception_v3"}
@@ -93,6 +96,16 @@ def test_a_network_that_leaves_a_parameter_out_is_caught(shelf_space: None) -> N
 
     with pytest.raises(AssertionError, match=r"idle\.weight"):
         conforms(Idle)
+
+
+def test_an_option_that_is_ignored_is_caught(shelf_space: None) -> None:
+    @LOSSES.register("deaf")
+    def deaf(prediction: Tensor, target: Tensor, *, delta: float = 1.0) -> Tensor:
+        """Squared error, whatever delta is (nobody 2020)."""
+        return (prediction - target) ** 2
+
+    with pytest.raises(AssertionError, match="option delta changes something"):
+        conforms(deaf)
 
 
 def test_what_stands_on_no_shelf_is_said_so() -> None:
