@@ -14,6 +14,8 @@ import pytest
 import torch
 from wandb_server import WandbServer
 
+from registry import plugins
+
 ROOT = Path(__file__).resolve().parent.parent
 KEY = "0123456789" * 4  # of a W&B account that is nobody's
 Lab = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -31,6 +33,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def _untracked(monkeypatch: pytest.MonkeyPatch) -> None:
     """No test talks to W&B unless it says so itself."""
     monkeypatch.setenv("WANDB_MODE", "disabled")
+
+
+@pytest.fixture(autouse=True)
+def _the_house_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A plugin that a test loads is off the shelves when the test ends: the next one may count them."""
+    monkeypatch.setattr(plugins, "_loaded", plugins._loaded.copy())
+    for shelf in plugins.SHELVES.values():
+        monkeypatch.setattr(shelf, "_parts", shelf._parts.copy())
 
 
 @pytest.fixture
