@@ -17,6 +17,7 @@ NEARLY_NOISE = 1e-3
 SINGULAR = 1e6  # an error of the network is so many times as large in x_0
 UNEVEN = 1e4  # the largest weight against the median one
 CLAMPED = 0.02  # the share of levels at the ends of the path
+MANY_CYCLES = 30  # of random Fourier features; over the labels of EDM2 there are three
 ORDERS = {"heun": 2, "dpmpp_2m": 2, "dpmpp_2m_sde": 2, "dpmpp_3m_sde": 3}
 
 
@@ -74,6 +75,15 @@ def warnings(experiment: Experiment, model: Model, objective: Objective) -> Iter
     if noisy and sampling.grid.name not in ("log_snr", "karras") and not path.ends_in_noise:
         # docs/gallery.md: with 50 even levels its images are still noisy.
         yield f"sampling.grid: '{sampling.grid.name}' makes the log SNR jump, which 'dpmpp_3m_sde' does not bear; take log_snr"
+    if isinstance(bandwidth := experiment.backbone.options.get("bandwidth"), float):
+        label = model.diffusion.target.condition(*path.at(_all(path)), 1000 * _all(path) / path.steps)[1]
+        cycles = bandwidth * float(label.max() - label.min())
+        if cycles > MANY_CYCLES:
+            yield (
+                f"backbone.bandwidth: {bandwidth:g} makes '{experiment.backbone.name}' see {cycles:,.0f} cycles along the noise"
+                f" labels of target '{experiment.target.name}', each level strange to its neighbours; take"
+                f" {3 * bandwidth / cycles:.1g}, or target edm"
+            )
     if train.ema is not None and train.ema.half_life > train.images:
         ramp = "" if train.ema.ramp is None else f"; its warm-up keeps it at {train.ema.ramp:g} of the images seen"
         yield f"train.ema.half_life: {train.ema.half_life:g} images are more than the run has, {train.images:,}{ramp}"

@@ -65,20 +65,26 @@ def _placed(part: Callable[..., Any]) -> tuple[str, Shelf, Part]:
 
 
 def _changed(shelf: Shelf, name: str, options: dict[str, Any], option: str, value: Any) -> Iterator[Callable[..., Any]]:
-    """The part with other values of one option, as far as its signature takes them."""
+    """The part with other values of one option, as far as its signature takes them.
+
+    One that is null may exclude another, which is then null in its place.
+    """
+    freed: list[dict[str, Any]] = [{}]
     if isinstance(value, bool):
         tried: list[Any] = [not value]
     elif isinstance(value, (int, float)):
-        tried = [value + 1, 2 * value, value / 2, value - 1, int(value) + 1, 0.3, 0.7]
+        tried = [value + 1, 2 * value, value / 2, value // 2, value - 1, int(value) + 1, 0.3, 0.7]
     elif isinstance(value, (list, tuple)) and all(isinstance(one, (int, float)) for one in value):
         tried = [[2 * one for one in value], [one + 1 for one in value], [one / 50 for one in value], None]
     else:
-        tried = [0.3, 0.7, "resnet", "convnext", "gray", "rgb"]
+        tried = [0.3, 0.7, "resnet", "convnext", "gray", "rgb", 2, [8]]
+        freed += [{key: None} for key in options if key != option and value is None]
     for other in tried:
-        try:
-            yield shelf.configure(name, {**options, option: other})
-        except BadInput:
-            continue
+        for null in freed:
+            try:
+                yield shelf.configure(name, {**options, option: other, **null})
+            except BadInput:
+                continue
 
 
 def _outcomes(probe: Callable[[Callable[..., Any]], Tensor], parts: Iterator[Callable[..., Any]]) -> Iterator[Tensor]:
@@ -301,11 +307,23 @@ def _probe_weighting(make: Callable[[float], Any]) -> Tensor:
 
 
 def _probe_backbone(make: Callable[..., nn.Module]) -> Tensor:
+    """What it gives, in evaluation and in training, and how much of it training keeps for the backward pass."""
+    torch.manual_seed(0)
     network, rng = make((1, 16, 16), None, 1), torch.Generator().manual_seed(0)
     with torch.no_grad():  # all of it, because networks begin at 0
         for parameter in network.parameters():
             parameter.copy_(0.2 * torch.randn(parameter.shape, generator=rng))
-        return network(torch.randn(2, 1, 16, 16, generator=rng), torch.tensor([10.0, 500.0]), None)  # type: ignore[no-any-return]
+    inputs = torch.randn(2, 1, 16, 16, generator=rng), torch.tensor([10.0, 500.0]), None
+    kept: list[int] = []
+
+    def keep(tensor: Tensor) -> Tensor:
+        kept.append(tensor.numel())
+        return tensor
+
+    seen = network.eval()(*inputs).detach()
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        trained = network.train()(*inputs).detach()
+    return torch.cat([seen.flatten(), trained.flatten(), torch.tensor([float(sum(kept))])])
 
 
 def _probe_sampler(sample: Callable[..., Tensor]) -> Tensor:

@@ -171,6 +171,8 @@ class Trainer:
         rate = train.rate.at(self.images, self.total)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
+        # Dropout's masks, too, are a function of the step; each process has its own, for its own images.
+        torch.manual_seed(generator(self.experiment.seed, "layers", self.images, distributed.rank()).initial_seed())
         objective = self.objective if self._weighting is None else replace(self.objective, weighting=self._weighting)
         loss, losses = torch.zeros((), device=self.device), list[Tensor]()
         for part, last in _parts(batch, train.accumulate):

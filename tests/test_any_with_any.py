@@ -20,6 +20,11 @@ from registry.plugins import SHELVES
 TINY = {
     "patch_unet": {"name": "patch_unet", "width": 8, "blocks": 1, "heads": 1},
     "annotated_unet": {"name": "annotated_unet", "width": 8, "multipliers": [1, 2]},
+    "adm_unet": {"name": "adm_unet", "width": 32, "multipliers": [1, 2], "blocks": 1, "head_channels": 32, "dropout": 0.1},
+    "edm2_unet": {"name": "edm2_unet", "width": 8, "multipliers": [1, 2], "blocks": 1, "head_channels": 8},
+    "dit": {"name": "dit", "width": 16, "depth": 2, "heads": 2},
+    "uvit": {"name": "uvit", "width": 16, "depth": 3, "heads": 2},
+    "mlp": {"name": "mlp", "width": 16, "depth": 1},
 }
 # autoguidance needs a second run: tests/test_cli.py draws with it.
 LEFT_OUT = {"autoguidance", "fashion_mnist", "image_folder"}

@@ -44,6 +44,7 @@ def test_what_cannot_work_is_refused(overrides: list[str], words: str) -> None:
         (["sampling.sampler=dpmpp_3m_sde", "sampling.steps=4"], "of order 3 only after as many"),
         (["sampling.sampler=dpmpp_3m_sde"], "makes the log SNR jump"),
         (["train.ema.half_life=9999"], "9999 images are more than the run has, 3,200; its warm-up keeps it at 0.05"),
+        (["backbone={name: edm2_unet, width: 16, head_channels: 16}"], "999 cycles along the noise labels"),
         (["weighting=snr", "target=x0"], "most of the loss is there"),
     ],
 )

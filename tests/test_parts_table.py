@@ -21,6 +21,11 @@ LINES = re.findall(r"^\| (\w+) \| `(\w+)` \| `(\w+)` \| (?:`(.*)`)? *\|$", PAGE,
 SMALL = {
     "patch_unet": ["backbone.width=8", "backbone.blocks=1", "backbone.heads=1"],
     "annotated_unet": ["backbone.width=8", "backbone.multipliers=[1, 2]"],
+    "adm_unet": ["backbone.width=32", "backbone.multipliers=[1, 2]", "backbone.blocks=1", "backbone.head_channels=32"],
+    "edm2_unet": ["backbone.width=8", "backbone.multipliers=[1, 2]", "backbone.blocks=1", "backbone.head_channels=8"],
+    "dit": ["backbone.width=16", "backbone.depth=2", "backbone.heads=2"],
+    "uvit": ["backbone.width=16", "backbone.depth=3", "backbone.heads=2"],
+    "mlp": ["backbone.width=16", "backbone.depth=1"],
 }
 FEW = ["train.images=16", "train.batch=8", "sampling.steps=4"]
 

@@ -18,7 +18,11 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "heun": {"churn": 4.0, "s_min": 0.1, "s_max": 5.0},
     "classifier_free": {"scale": 2.0, "interval": (0.1, 5.0), "rescale": 0.5},
     "patch_unet": {"width": 8, "blocks": 1, "heads": 1},
-    "annotated_unet": {"width": 8, "multipliers": (1, 2)}, "shapes": {"size": 8, "count": 16},
+    "annotated_unet": {"width": 8, "multipliers": (1, 2)},
+    "adm_unet": {"width": 32, "multipliers": (1, 2), "blocks": 1, "head_channels": 32},
+    "edm2_unet": {"width": 16, "multipliers": (1, 2), "blocks": 1, "head_channels": 16},
+    "dit": {"width": 32, "depth": 2, "heads": 2}, "uvit": {"width": 32, "depth": 3, "heads": 2},
+    "mlp": {"width": 32, "depth": 2}, "shapes": {"size": 8, "count": 16},
 }  # fmt: skip
 LEFT_OUT = {"fashion_mnist", "image_folder", "inception_v3"}
 PARTS = [(shelf, part) for shelf, parts in SHELVES.items() for part in parts if part.name not in LEFT_OUT]

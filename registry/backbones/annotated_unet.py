@@ -13,7 +13,9 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from registry.backbones import BACKBONES
-from registry.backbones.blocks import ClassEmbedding, NoiseEmbedding, require_halvings, require_multiple
+from registry.backbones.attention import attend, split_heads
+from registry.backbones.embeddings import ClassEmbedding, NoiseEmbedding
+from registry.backbones.sizes import require_halvings, require_multiple
 from registry.options import Count
 
 HEADS, HEAD_WIDTH = 4, 32
@@ -85,10 +87,7 @@ class FullAttention(nn.Module):
         self.to_out = nn.Conv2d(HEADS * HEAD_WIDTH, width, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        height = x.shape[2]
-        q, k, v = rearrange(self.to_qkv(self.norm(x)), "b (n h d) x y -> n b h (x y) d", n=3, h=HEADS)
-        out = F.scaled_dot_product_attention(q, k, v)  # [B, heads, pixels, head width]
-        return x + self.to_out(rearrange(out, "b h (x y) d -> b (h d) x y", x=height))  # type: ignore[no-any-return]
+        return x + self.to_out(attend(split_heads(self.to_qkv(self.norm(x)), HEADS), height=x.shape[2]))  # type: ignore[no-any-return]
 
 
 @BACKBONES.register("annotated_unet")
@@ -143,14 +142,14 @@ class AnnotatedUNet(nn.Module):
             emb = emb + self.embed_class(y)
         h = self.stem(x)
         skips = []
-        for first, second, attend, halve in map(_layers, self.down):
-            h = attend(second(first(h, emb), emb))
+        for first, second, mix, halve in map(_layers, self.down):
+            h = mix(second(first(h, emb), emb))
             skips.append(h)
             h = halve(h)  # [B, C, H / 2, W / 2]
         h = self.middle_out(self.middle_attention(self.middle_in(h, emb)), emb)
-        for first, second, attend, double in map(_layers, self.up):
+        for first, second, mix, double in map(_layers, self.up):
             h = torch.cat([h, skips.pop()], dim=1)
-            h = double(attend(second(first(h, emb), emb)))  # [B, C, 2 H, 2 W]
+            h = double(mix(second(first(h, emb), emb)))  # [B, C, 2 H, 2 W]
         return self.head(self.head_block(h, emb))  # type: ignore[no-any-return]
 
 

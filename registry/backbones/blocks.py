@@ -1,81 +1,68 @@
-"""The pieces that several backbones are made of."""
+"""The pieces that several convolutional backbones are made of."""
 
 from __future__ import annotations
 
-import math
+from typing import Literal, TypeVar
 
 import torch
 import torch.nn.functional as F
-from einops import rearrange
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
-from registry.errors import BadInput
-
-
-class NoiseEmbedding(nn.Module):
-    """Sinusoidal embedding of the noise label (Vaswani et al. 2017, section 3.5), then a two-layer perceptron."""
-
-    frequency: Tensor
-
-    def __init__(self, frequencies: int, width: int) -> None:
-        super().__init__()
-        half = frequencies // 2
-        self.register_buffer("frequency", torch.exp(-math.log(10_000) * torch.arange(half) / half), persistent=False)
-        self.layers = nn.Sequential(nn.Linear(2 * half, width), nn.SiLU(), nn.Linear(width, width))
-
-    def forward(self, label: Tensor) -> Tensor:
-        angle = label.float()[:, None] * self.frequency  # [B, half]
-        return self.layers(torch.cat([angle.sin(), angle.cos()], dim=1))  # type: ignore[no-any-return]  # [B, width]
+Layer = TypeVar("Layer", nn.Conv2d, nn.Linear)
 
 
-class ClassEmbedding(nn.Embedding):
-    """K classes and a last row for "no class", which starts at zero."""
-
-    def __init__(self, classes: int, width: int) -> None:
-        super().__init__(classes + 1, width)
-        nn.init.zeros_(self.weight[classes:])
-
-    def forward(self, y: Tensor | None) -> Tensor:
-        """[B, width]; [1, width] where y is None."""
-        return self.weight[-1:] if y is None else super().forward(y)
-
-
-class SelfAttention(nn.Module):
-    """Residual multi-head self-attention over the pixels (Vaswani et al. 2017), zero at initialisation."""
-
-    def __init__(self, width: int, heads: int) -> None:
-        super().__init__()
-        self.heads = heads
-        self.norm = nn.GroupNorm(1, width)
-        self.to_qkv = nn.Conv2d(width, 3 * width, 1, bias=False)
-        self.to_out = zero_init(nn.Conv2d(width, width, 1))
-
-    def forward(self, x: Tensor) -> Tensor:
-        height = x.shape[2]
-        q, k, v = rearrange(self.to_qkv(self.norm(x)), "b (n h d) x y -> n b h (x y) d", n=3, h=self.heads)
-        out = F.scaled_dot_product_attention(q, k, v)  # [B, heads, pixels, width / heads]
-        return x + self.to_out(rearrange(out, "b h (x y) d -> b (h d) x y", x=height))  # type: ignore[no-any-return]
-
-
-def require_multiple(name: str, option: str, value: int, factor: int) -> None:
-    """BadInput unless `value` is a multiple of `factor`."""
-    if value % factor:
-        raise BadInput(f"{name}: {option} = {value} is not a multiple of {factor}")
-
-
-def zero_init(layer: nn.Conv2d) -> nn.Conv2d:
+def zero_init(layer: Layer) -> Layer:
     """The layer with all its parameters zero, so that a residual branch starts as the identity."""
     for parameter in layer.parameters():
         nn.init.zeros_(parameter)
     return layer
 
 
-def require_halvings(name: str, image_shape: tuple[int, int, int], factor: int) -> None:
-    """BadInput unless height and width are multiples of `factor`, naming the nearest sizes that are."""
-    _, height, width = image_shape
-    if height % factor or width % factor:
-        fits = sorted({max(factor, size // factor * factor + step) for size in (height, width) for step in (0, factor)})
-        raise BadInput(
-            f"{name} cannot halve images of {height} x {width}: both sides must be multiples of {factor},"
-            f" such as {' or '.join(map(str, fits))}"
-        )
+def resample(x: Tensor, how: Literal["keep", "down", "up"]) -> Tensor:
+    """The means of 2 x 2 pixels, or each pixel four times."""
+    if how == "down":
+        return F.avg_pool2d(x, 2)
+    return F.interpolate(x, scale_factor=2.0) if how == "up" else x
+
+
+def recomputed(on: bool, block: nn.Module, *inputs: Tensor) -> Tensor:
+    """The block's output; with `on`, its activations are not kept for the backward pass but computed again in it.
+
+    Chen et al. 2016, "Training Deep Nets with Sublinear Memory Cost": memory for about a third more time.
+    """
+    if on and torch.is_grad_enabled():
+        return checkpoint(block, *inputs, use_reentrant=False)  # type: ignore[no-any-return]
+    return block(*inputs)  # type: ignore[no-any-return]
+
+
+class ResidualBlock(nn.Module):
+    """Pre-activation residual block (He et al. 2016b), scaled and shifted by the condition (Nichol & Dhariwal 2021, section 3).
+
+    `emb` [B, width_emb] has been through its activation. Without `scale_shift` it is added between the convolutions, as in
+    Ho et al. 2020. With `how` the block resamples on both its ways, before the first convolution (Brock et al. 2019, BigGAN).
+    """
+
+    def __init__(
+        self, width_in: int, width: int, width_emb: int, groups: int,
+        scale_shift: bool = True, dropout: float = 0.0, how: Literal["keep", "down", "up"] = "keep",
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self.scale_shift, self.how = scale_shift, how
+        self.norm1 = nn.GroupNorm(groups, width_in)
+        self.conv1 = nn.Conv2d(width_in, width, 3, padding=1)
+        self.to_scale_shift = nn.Linear(width_emb, 2 * width if scale_shift else width)
+        self.norm2 = nn.GroupNorm(groups, width)
+        self.dropout = nn.Dropout(dropout)
+        self.conv2 = zero_init(nn.Conv2d(width, width, 3, padding=1))
+        self.skip = nn.Conv2d(width_in, width, 1) if width_in != width else nn.Identity()
+
+    def forward(self, x: Tensor, emb: Tensor) -> Tensor:
+        h = self.conv1(resample(F.silu(self.norm1(x)), self.how))
+        condition = self.to_scale_shift(emb)[:, :, None, None]
+        if self.scale_shift:
+            scale, shift = condition.chunk(2, dim=1)  # [B, width, 1, 1]
+            h = torch.addcmul(shift, self.norm2(h), 1 + scale)
+        else:
+            h = self.norm2(h + condition)
+        return self.skip(resample(x, self.how)) + self.conv2(self.dropout(F.silu(h)))  # type: ignore[no-any-return]

@@ -10,36 +10,13 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from registry.backbones import BACKBONES
-from registry.backbones.blocks import (
-    ClassEmbedding,
-    NoiseEmbedding,
-    SelfAttention,
-    require_halvings,
-    require_multiple,
-    zero_init,
-)
+from registry.backbones.attention import SelfAttention
+from registry.backbones.blocks import ResidualBlock, zero_init
+from registry.backbones.embeddings import ClassEmbedding, NoiseEmbedding
+from registry.backbones.sizes import require_halvings, require_multiple
 from registry.options import Count
 
 GROUPS = 8
-
-
-class Block(nn.Module):
-    """Pre-activation residual block (He et al. 2016b) with scale-shift conditioning (Nichol & Dhariwal 2021, section 3)."""
-
-    def __init__(self, width_in: int, width: int, width_emb: int) -> None:
-        super().__init__()
-        self.norm1 = nn.GroupNorm(GROUPS, width_in)
-        self.conv1 = nn.Conv2d(width_in, width, 3, padding=1)
-        self.to_scale_shift = nn.Linear(width_emb, 2 * width)
-        self.norm2 = nn.GroupNorm(GROUPS, width)
-        self.conv2 = zero_init(nn.Conv2d(width, width, 3, padding=1))
-        self.skip = nn.Conv2d(width_in, width, 1) if width_in != width else nn.Identity()
-
-    def forward(self, x: Tensor, emb: Tensor) -> Tensor:
-        h = self.conv1(F.silu(self.norm1(x)))
-        scale, shift = self.to_scale_shift(emb)[:, :, None, None].chunk(2, dim=1)  # [B, width, 1, 1]
-        h = torch.addcmul(shift, self.norm2(h), 1 + scale)
-        return self.skip(x) + self.conv2(F.silu(h))  # type: ignore[no-any-return]
 
 
 @BACKBONES.register("patch_unet")
@@ -68,13 +45,13 @@ class PatchUNet(nn.Module):
         self.embed_noise = NoiseEmbedding(width, width_emb)
         self.embed_class = ClassEmbedding(classes, width_emb) if classes else None
         self.stem = nn.Conv2d(4 * image_shape[0], width, 3, padding=1)
-        self.down = nn.ModuleList(Block(width, width, width_emb) for _ in range(blocks))
+        self.down = nn.ModuleList(ResidualBlock(width, width, width_emb, GROUPS) for _ in range(blocks))
         self.shrink = nn.Conv2d(width, 2 * width, 3, stride=2, padding=1)
-        self.low = nn.ModuleList(Block(2 * width, 2 * width, width_emb) for _ in range(blocks))
+        self.low = nn.ModuleList(ResidualBlock(2 * width, 2 * width, width_emb, GROUPS) for _ in range(blocks))
         self.attention = SelfAttention(2 * width, heads)
-        self.low_up = nn.ModuleList(Block(4 * width, 2 * width, width_emb) for _ in range(blocks))
+        self.low_up = nn.ModuleList(ResidualBlock(4 * width, 2 * width, width_emb, GROUPS) for _ in range(blocks))
         self.grow = nn.Conv2d(2 * width, width, 3, padding=1)
-        self.up = nn.ModuleList(Block(2 * width, width, width_emb) for _ in range(blocks))
+        self.up = nn.ModuleList(ResidualBlock(2 * width, width, width_emb, GROUPS) for _ in range(blocks))
         self.norm = nn.GroupNorm(GROUPS, width)
         self.head = zero_init(nn.Conv2d(width, 4 * channels_out, 3, padding=1))
 

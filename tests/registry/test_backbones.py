@@ -1,5 +1,7 @@
 """Backbones: shapes, gradients, independence, published sizes."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
@@ -12,7 +14,17 @@ SMALL = {
     "patch_unet": {"width": 16, "blocks": 1},
     "annotated_unet": {"width": 16, "multipliers": [1, 2]},
     "annotated_unet convnext": {"width": 16, "multipliers": [1, 2], "block": "convnext"},
-}
+    "adm_unet": {"width": 32, "multipliers": [1, 2], "blocks": 1, "head_channels": 32},
+    "adm_unet improved": {
+        "width": 32, "multipliers": [1, 2], "blocks": 1, "heads": 4, "head_channels": None, "resblock_updown": False,
+        "scale_shift": False,
+    },
+    "edm2_unet": {"width": 16, "multipliers": [1, 2], "blocks": 1, "head_channels": 16, "bandwidth": 0.003},
+    "dit": {"width": 32, "depth": 2, "heads": 2},
+    "uvit": {"width": 32, "depth": 3, "heads": 2},
+    "mlp": {"width": 64, "depth": 2},
+}  # fmt: skip
+CHECKPOINTED = ["adm_unet", "edm2_unet", "dit", "uvit"]
 
 
 def _network(
@@ -58,7 +70,7 @@ def test_an_image_does_not_depend_on_its_neighbours_but_on_level_and_class(name:
         torch.testing.assert_close(network(x, label, None), network(x, label, torch.full((4,), 3)))
 
 
-@pytest.mark.parametrize(("name", "factor"), [("patch_unet", 4), ("annotated_unet", 2)])
+@pytest.mark.parametrize(("name", "factor"), [("patch_unet", 4), ("annotated_unet", 2), ("adm_unet", 2), ("edm2_unet", 2)])
 def test_sizes_that_cannot_be_halved_are_refused_and_those_named_instead_fit(name: str, factor: int) -> None:
     with pytest.raises(BadInput, match=f"13 x 13: both sides must be multiples of {factor}") as caught:
         _network(name, (1, 13, 13))
@@ -66,9 +78,70 @@ def test_sizes_that_cannot_be_halved_are_refused_and_those_named_instead_fit(nam
         assert _network(name, (1, int(size), int(size)))
 
 
-def test_patch_unet_predicts_nothing_at_first() -> None:
-    network = BACKBONES.configure("patch_unet", SMALL["patch_unet"])((1, 8, 8), None, 1)
-    assert float(network(torch.randn(2, 1, 8, 8), torch.zeros(2)).abs().max()) == 0
+@pytest.mark.parametrize("name", ["dit", "uvit"])
+def test_sizes_that_cannot_be_cut_are_refused_with_the_patches_that_fit(name: str) -> None:
+    with pytest.raises(BadInput, match=r"28 x 28 into patches of 5; patches of 1, 2, 4, 7, 14, 28 fit"):
+        BACKBONES.configure(name, {**SMALL[name], "patch": 5})((1, 28, 28), None, 1)
+    for patch in (4, 7):
+        network = BACKBONES.configure(name, {**SMALL[name], "patch": patch})((1, 28, 28), None, 1)
+        assert network(torch.zeros(1, 1, 28, 28), torch.zeros(1)).shape == (1, 1, 28, 28)
+
+
+@pytest.mark.parametrize("name", ["adm_unet", "edm2_unet"])
+def test_attention_at_a_size_that_the_network_does_not_have_is_refused(name: str) -> None:
+    with pytest.raises(BadInput, match=r"no feature map is 16 pixels high; they are 28, 14"):
+        BACKBONES.configure(name, {**SMALL[name], "attention_resolutions": [16]})((1, 28, 28), None, 1)
+
+
+# Where the paper has it so: a zero last layer, or in EDM2 a zero gain. U-ViT's is not.
+@pytest.mark.parametrize("name", ["patch_unet", "adm_unet", "adm_unet improved", "edm2_unet", "dit", "mlp"])
+def test_a_network_predicts_nothing_at_first(name: str) -> None:
+    network = BACKBONES.configure(name.split()[0], SMALL[name])((1, 8, 8), 3, 2)
+    assert float(network(torch.randn(2, 1, 8, 8), torch.zeros(2), torch.tensor([0, 3])).detach().abs().max()) == 0
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_the_layout_in_memory_changes_nothing(name: str) -> None:
+    network, (x, label) = _network(name, (3, 16, 16), channels_out=3), (torch.randn(2, 3, 16, 16), torch.tensor([3.0, 700.0]))
+    with torch.inference_mode():
+        expected = network(x, label)
+        last = network.to(memory_format=torch.channels_last)(x.to(memory_format=torch.channels_last), label)
+    torch.testing.assert_close(last, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_bf16_stays_within_its_error(name: str) -> None:
+    network = _network(name, (3, 16, 16), channels_out=3)
+    x, label = torch.randn(4, 3, 16, 16), torch.tensor([3.0, 90, 300, 990])
+    with torch.inference_mode():
+        exact = network(x, label)
+        with torch.autocast("cpu", torch.bfloat16):
+            rounded = network(x, label).float()
+    # bfloat16 has 8 significant bits: a relative error of 0.4 % for each of some ten roundings in a row.
+    assert float((rounded - exact).square().mean().sqrt()) < 0.03 * float(exact.square().mean().sqrt())
+
+
+@pytest.mark.parametrize("name", CHECKPOINTED)
+def test_activation_checkpointing_saves_memory_and_changes_no_gradient(name: str) -> None:
+    found = {}
+    for on in (False, True):
+        torch.manual_seed(0)
+        network = BACKBONES.configure(name, {**SMALL[name], "activation_checkpointing": on})((1, 16, 16), None, 1)
+        for parameter in network.parameters():
+            parameter.data.add_(0.1 * torch.randn_like(parameter))
+        kept = 0
+
+        def keep(tensor: torch.Tensor) -> torch.Tensor:
+            nonlocal kept
+            kept += tensor.numel()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            out = network.eval()(torch.randn(2, 1, 16, 16), torch.tensor([3.0, 90.0]))
+        out.square().sum().backward()
+        found[on] = kept, torch.cat([parameter.grad.flatten() for parameter in network.parameters()])
+    assert found[True][0] < found[False][0] / 2
+    torch.testing.assert_close(found[True][1], found[False][1])
 
 
 # Measured for the published code of the annotated diffusion model at 28 x 28: one forward pass, one image.
@@ -81,6 +154,43 @@ def test_annotated_unet_costs_what_the_published_network_costs(block: str, gflop
     assert counter.get_total_flops() / 1e9 == pytest.approx(gflop, abs=5e-4)
 
 
+# Millions of parameters, as their papers or their code give them. The lab's class table has a row more, for "no class".
+M4 = [1, 2, 3, 4]
+IMPROVED = {
+    "width": 128, "blocks": 3, "attention_resolutions": [16, 8], "heads": 4, "head_channels": None, "resblock_updown": False,
+}  # fmt: skip
+GUIDED = {"width": 192, "multipliers": M4, "blocks": 3, "attention_resolutions": [32, 16, 8], "head_channels": 64}
+PUBLISHED = [
+    # Nichol & Dhariwal 2021, section 5 (120M); CIFAR-10 as improved-diffusion builds it (see also test_export.py)
+    ("adm_unet", (3, 64, 64), None, 6, {**IMPROVED, "multipliers": M4}, 0, 121.06, 0.01),
+    ("adm_unet", (3, 32, 32), None, 6, {**IMPROVED, "multipliers": [1, 2, 2, 2]}, 0, 52.55, 0.01),
+    # Dhariwal & Nichol 2021, table 9 (ImageNet 64: 296M)
+    ("adm_unet", (3, 64, 64), 1000, 6, GUIDED, 768, 296, 0.5),
+    # Peebles & Xie 2023, table 4: 33M, 130M, 458M, 675M on latents of 4 x 32 x 32; the class table has the row there too
+    ("dit", (4, 32, 32), 1000, 8, {"width": 384, "depth": 12, "heads": 6}, 0, 33, 0.5),
+    ("dit", (4, 32, 32), 1000, 8, {"width": 768, "depth": 12, "heads": 12}, 0, 130, 0.5),
+    ("dit", (4, 32, 32), 1000, 8, {"width": 1024, "depth": 24, "heads": 16}, 0, 458, 0.5),
+    # 675,129,632 as its code prints it, with the fixed positions, 256 x 1152
+    ("dit", (4, 32, 32), 1000, 8, {"width": 1152, "depth": 28, "heads": 16}, -256 * 1152, 675.129632, 1e-6),
+    # Karras et al. 2024, table 2: XS 125M on latents of 4 x 64 x 64, and S 280M for ImageNet 64, table 3
+    ("edm2_unet", (4, 64, 64), 1000, 4, {"width": 128, "multipliers": M4, "blocks": 3}, 512, 125, 0.5),
+    ("edm2_unet", (3, 64, 64), 1000, 3, {"width": 192, "multipliers": M4, "blocks": 3}, 768, 280, 0.5),
+    # Bao et al. 2023, table 1: S/2 44M (CIFAR-10), M/4 131M (ImageNet 64)
+    ("uvit", (3, 32, 32), None, 3, {"width": 512, "depth": 13, "heads": 8}, 0, 44, 0.5),
+    ("uvit", (3, 64, 64), 1000, 3, {"width": 768, "depth": 17, "heads": 12, "patch": 4}, 768, 131, 0.5),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "shape", "classes", "channels_out", "options", "more", "millions", "within"), PUBLISHED)
+def test_published_configurations_have_their_published_sizes(
+    name: str, shape: tuple[int, int, int], classes: int | None, channels_out: int, options: Any, more: int,
+    millions: float, within: float,
+) -> None:  # fmt: skip
+    with torch.device("meta"):
+        network = BACKBONES.configure(name, options)(shape, classes, channels_out)
+    assert (sum(parameter.numel() for parameter in network.parameters()) - more) / 1e6 == pytest.approx(millions, abs=within)
+
+
 def test_widths_that_do_not_divide_are_refused_in_words() -> None:
     with pytest.raises(BadInput, match="multiple of 8"):
         BACKBONES.configure("patch_unet", {"width": 20})((1, 8, 8), None, 1)
@@ -88,3 +198,11 @@ def test_widths_that_do_not_divide_are_refused_in_words() -> None:
         BACKBONES.configure("patch_unet", {"width": 16, "heads": 3})((1, 8, 8), None, 1)
     with pytest.raises(BadInput, match="multiple of 4"):
         BACKBONES.configure("annotated_unet", {"width": 18})((1, 8, 8), None, 1)
+    with pytest.raises(BadInput, match="multiple of 32"):
+        BACKBONES.configure("adm_unet", {"width": 48})((1, 8, 8), None, 1)
+    with pytest.raises(BadInput, match="the other one to null"):
+        BACKBONES.configure("adm_unet", {"heads": 4})((1, 8, 8), None, 1)
+    with pytest.raises(BadInput, match="not a multiple of 64"):
+        BACKBONES.configure("edm2_unet", {"width": 48})((1, 8, 8), None, 1)
+    with pytest.raises(BadInput, match="take 3 or 5"):
+        BACKBONES.configure("uvit", {"depth": 4})((1, 8, 8), None, 1)
