@@ -15,7 +15,7 @@ SHARE   = OMP_NUM_THREADS=$${OMP_NUM_THREADS:-$$(( ($$(getconf _NPROCESSORS_ONLN
 RUNNER  = $(if $(NPROC),$(SHARE) $(PY) -m torch.distributed.run --standalone --nproc-per-node=$(NPROC) -m ddpm_lab,$(LAB))
 RECIPE  = $(EXP) $(SET) --budget $(BUDGET) $(call flag,DEVICE,--device)
 
-.PHONY: run gallery sweep check list sample evaluate sync test test-all fuzz lint setup help clean
+.PHONY: run gallery sweep check list sample evaluate export sync test test-all fuzz lint setup help clean
 
 help: ## show this help
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -51,6 +51,10 @@ sample: setup ## RUN=results/latest [N=64 SAMPLER= STEPS= SEED= CLASS= GUIDANCE=
 evaluate: setup ## RUN=results/latest|x.npz [N=10000 FEATURES=... and as for sample]: FID and KID with their protocol
 	@test -n "$(RUN)" || { echo 'make evaluate: name a run or an .npz, such as RUN=results/latest' >&2; exit 2; }
 	@$(LAB) evaluate $(RUN) $(SET) $(call flag,N,-n) $(call flag,FEATURES,--features) $(DRAWING)
+
+export: setup ## RUN=results/latest DIR=my_model [WEIGHTS=ema|raw]: the network as a folder, for the lab and for diffusers
+	@test -n "$(RUN)" -a -n "$(DIR)" || { echo 'make export: name a run and a new folder, such as RUN=results/latest DIR=my_model' >&2; exit 2; }
+	@$(LAB) export $(RUN) $(DIR) $(call flag,WEIGHTS,--weights)
 
 sync: setup ## RUN=results/latest: send W&B what it lacks of that run
 	@test -n "$(RUN)" || { echo 'make sync: name a run, such as RUN=results/latest' >&2; exit 2; }

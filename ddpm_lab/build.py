@@ -37,10 +37,11 @@ class DataShape:
     class_names: tuple[str, ...] | None
     std: float
     train_hash: str
+    license: str = "unknown"
 
     @classmethod
     def of(cls, data: ImageSet) -> DataShape:
-        return cls(data.name, data.image_shape, data.class_names, data.std, data.train.hash)
+        return cls(data.name, data.image_shape, data.class_names, data.std, data.train.hash, data.license)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The command line: `ddpm-lab run | sweep | sample | evaluate | sync | list | check`."""
+"""The command line: `ddpm-lab run | sweep | sample | evaluate | export | sync | list | check`."""
 
 from __future__ import annotations
 
@@ -96,6 +96,11 @@ def _parsers() -> dict[str, argparse.ArgumentParser]:
         added.add_argument("--weights", choices=["ema", "raw"], help="which weights")
         device(added)
 
+    exporting = command("export", "Write a run's network to a folder of its own: safetensors, a model card, for diffusers too.")
+    exporting.add_argument("run", help="a run's folder, such as results/latest")
+    exporting.add_argument("directory", type=Path, help="a new folder")
+    exporting.add_argument("--weights", choices=["ema", "raw"], help="which weights")
+
     sync = command("sync", "Send W&B what it lacks of a run: rows, pictures, result, weights.")
     sync.add_argument("run", help="a run's folder, such as results/latest")
 
@@ -164,6 +169,10 @@ def _dispatch(arguments: argparse.Namespace) -> None:
         from ddpm_lab.sweep import Sweep
 
         Sweep(arguments.sweep, arguments.overrides, arguments.budget, arguments.results, arguments.device).execute()
+    elif arguments.command == "export":
+        from ddpm_lab.commands import export
+
+        export(arguments)
     elif arguments.command == "sync":
         from ddpm_lab.tracking import sync
 

@@ -1,4 +1,4 @@
-"""`sample` and `evaluate`: what they do with their arguments."""
+"""`sample`, `evaluate` and `export`: what they do with their arguments."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from ddpm_lab.choice import Choice
 from ddpm_lab.device import pick_device
 from ddpm_lab.evaluate import BATCH, describe_result, evaluate_images, evaluators
 from ddpm_lab.experiment import Sampling
+from ddpm_lab.export import export as write_export
 from ddpm_lab.files import write_text, write_whole
 from ddpm_lab.loaded import Run
 from ddpm_lab.npz import read_images, write_images
@@ -58,6 +59,16 @@ def evaluate(arguments: argparse.Namespace) -> None:
         print(describe_result(result))
     write_text(file, json.dumps(results, indent=2) + "\n")
     say(f"results: {file}")
+
+
+def export(arguments: argparse.Namespace) -> None:
+    """Write a run's network to a folder."""
+    run = Run(arguments.run, "cpu")
+    sampling = run.experiment.sampling
+    if arguments.weights is not None:
+        sampling = sampling.model_copy(update={"weights": arguments.weights})
+    for line in write_export(run, sampling, arguments.directory):
+        say(line)
 
 
 def changed(run: Run, arguments: argparse.Namespace) -> Sampling:

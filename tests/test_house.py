@@ -23,6 +23,8 @@ FLOORS = [
      "ddpm_lab.listing", "ddpm_lab.sweep_report"},
     {"ddpm_lab.sample", "ddpm_lab.evaluate", "ddpm_lab.train"},
     {"ddpm_lab.loaded", "ddpm_lab.check"},
+    {"ddpm_lab.export", "ddpm_lab.export.component", "ddpm_lab.export.unet", "ddpm_lab.export.dit", "ddpm_lab.export.scheduler",
+     "ddpm_lab.export.autoencoder"},
     {"ddpm_lab.run", "ddpm_lab.commands", "ddpm_lab.sweep"},
     {"ddpm_lab", "ddpm_lab.cli", "ddpm_lab.__main__"},
 ]  # fmt: skip

@@ -42,6 +42,7 @@ class ImageSet:
     test: Split
     class_names: tuple[str, ...] | None
     source: str
+    license: str = "unknown"
 
     @property
     def image_shape(self) -> tuple[int, int, int]:

@@ -58,7 +58,7 @@ def fashion_mnist(*, folder: str | None = None) -> ImageSet:
         Split(arrays[f"{part}-images-idx3-ubyte"][:, None], arrays[f"{part}-labels-idx1-ubyte"].long())
         for part in ("train", "t10k")
     )
-    return ImageSet("fashion_mnist", train, test, CLASS_NAMES, source)
+    return ImageSet("fashion_mnist", train, test, CLASS_NAMES, source, "MIT (Zalando SE)")
 
 
 def _from_anywhere() -> tuple[Arrays, str]:

@@ -21,7 +21,7 @@ def shapes(*, size: Side = 16, channels: Literal[1, 3] = 1, count: Count = 512, 
     """
     rng = torch.Generator().manual_seed(seed)
     train, test = (_draw(number, size, channels, rng) for number in (count, max(count // 2, 1)))
-    return ImageSet("shapes", train, test, CLASS_NAMES, "drawn by code")
+    return ImageSet("shapes", train, test, CLASS_NAMES, "drawn by code", "MIT, as the lab that draws them")
 
 
 def _draw(count: int, size: int, channels: int, rng: torch.Generator) -> Split:
