@@ -15,10 +15,10 @@ SHARE   = OMP_NUM_THREADS=$${OMP_NUM_THREADS:-$$(( ($$(getconf _NPROCESSORS_ONLN
 RUNNER  = $(if $(NPROC),$(SHARE) $(PY) -m torch.distributed.run --standalone --nproc-per-node=$(NPROC) -m ddpm_lab,$(LAB))
 RECIPE  = $(EXP) $(SET) --budget $(BUDGET) $(call flag,DEVICE,--device)
 
-.PHONY: run gallery sweep check list sample evaluate export sync test test-all fuzz lint setup help clean
+.PHONY: run gallery bench-backbones sweep check list sample evaluate export sync test test-all fuzz lint setup help clean
 
 help: ## show this help
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
 
 setup: $(VENV)/.installed ## make .venv and install the lab in it (the other commands call this)
 
@@ -63,6 +63,9 @@ sync: setup ## RUN=results/latest: send W&B what it lacks of that run
 gallery: setup ## RUN=results/latest: draw docs/gallery with that run's network
 	@test -n "$(RUN)" || { echo 'make gallery: name a run, such as RUN=results/latest' >&2; exit 2; }
 	@$(PY) benchmarks/gallery.py $(RUN)
+
+bench-backbones: setup ## train each backbone on the same small budget (about an hour on two cores, resumable); the table of docs/backbones.md
+	@$(PY) benchmarks/backbones.py
 
 test: setup ## what must pass before each commit; no hub, no GPU
 	@$(PYTEST) -m 'not slow and not gpu and not hub' $(ARGS)
