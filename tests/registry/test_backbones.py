@@ -1,9 +1,11 @@
 """Backbones: shapes, gradients, independence, published sizes."""
 
-from typing import Any
+import re
+from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -154,41 +156,34 @@ def test_annotated_unet_costs_what_the_published_network_costs(block: str, gflop
     assert counter.get_total_flops() / 1e9 == pytest.approx(gflop, abs=5e-4)
 
 
-# Millions of parameters, as their papers or their code give them. The lab's class table has a row more, for "no class".
-M4 = [1, 2, 3, 4]
-IMPROVED = {
-    "width": 128, "blocks": 3, "attention_resolutions": [16, 8], "heads": 4, "head_channels": None, "resblock_updown": False,
-}  # fmt: skip
-GUIDED = {"width": 192, "multipliers": M4, "blocks": 3, "attention_resolutions": [32, 16, 8], "head_channels": 64}
-PUBLISHED = [
-    # Nichol & Dhariwal 2021, section 5 (120M); CIFAR-10 as improved-diffusion builds it (see also test_export.py)
-    ("adm_unet", (3, 64, 64), None, 6, {**IMPROVED, "multipliers": M4}, 0, 121.06, 0.01),
-    ("adm_unet", (3, 32, 32), None, 6, {**IMPROVED, "multipliers": [1, 2, 2, 2]}, 0, 52.55, 0.01),
-    # Dhariwal & Nichol 2021, table 9 (ImageNet 64: 296M)
-    ("adm_unet", (3, 64, 64), 1000, 6, GUIDED, 768, 296, 0.5),
-    # Peebles & Xie 2023, table 4: 33M, 130M, 458M, 675M on latents of 4 x 32 x 32; the class table has the row there too
-    ("dit", (4, 32, 32), 1000, 8, {"width": 384, "depth": 12, "heads": 6}, 0, 33, 0.5),
-    ("dit", (4, 32, 32), 1000, 8, {"width": 768, "depth": 12, "heads": 12}, 0, 130, 0.5),
-    ("dit", (4, 32, 32), 1000, 8, {"width": 1024, "depth": 24, "heads": 16}, 0, 458, 0.5),
-    # 675,129,632 as its code prints it, with the fixed positions, 256 x 1152
-    ("dit", (4, 32, 32), 1000, 8, {"width": 1152, "depth": 28, "heads": 16}, -256 * 1152, 675.129632, 1e-6),
-    # Karras et al. 2024, table 2: XS 125M on latents of 4 x 64 x 64, and S 280M for ImageNet 64, table 3
-    ("edm2_unet", (4, 64, 64), 1000, 4, {"width": 128, "multipliers": M4, "blocks": 3}, 512, 125, 0.5),
-    ("edm2_unet", (3, 64, 64), 1000, 3, {"width": 192, "multipliers": M4, "blocks": 3}, 768, 280, 0.5),
-    # Bao et al. 2023, table 1: S/2 44M (CIFAR-10), M/4 131M (ImageNet 64)
-    ("uvit", (3, 32, 32), None, 3, {"width": 512, "depth": 13, "heads": 8}, 0, 44, 0.5),
-    ("uvit", (3, 64, 64), 1000, 3, {"width": 768, "depth": 17, "heads": 12, "patch": 4}, 768, 131, 0.5),
-]  # fmt: skip
+PAGE = (Path(__file__).parents[2] / "docs/backbones.md").read_text()
+PUBLISHED = re.findall(
+    r"^\| (.+?) \| (\d+) x (\d+) x (\d+) \| (\w+) \| (\d+) \| `(.+?)` \| ([\d.]+) M \| ([\d,]+) \|", PAGE, re.M
+)
 
 
-@pytest.mark.parametrize(("name", "shape", "classes", "channels_out", "options", "more", "millions", "within"), PUBLISHED)
-def test_published_configurations_have_their_published_sizes(
-    name: str, shape: tuple[int, int, int], classes: int | None, channels_out: int, options: Any, more: int,
-    millions: float, within: float,
-) -> None:  # fmt: skip
+def test_the_page_has_all_that_was_published() -> None:
+    assert len(PUBLISHED) == 11
+
+
+@pytest.mark.parametrize("line", PUBLISHED, ids=[line[0] for line in PUBLISHED])
+def test_published_configurations_have_their_published_sizes(line: tuple[str, ...]) -> None:
+    _, channels, height, width, classes, channels_out, backbone, millions, counted = line
+    options = yaml.safe_load(backbone)
+    shape = (int(channels), int(height), int(width))
     with torch.device("meta"):
-        network = BACKBONES.configure(name, options)(shape, classes, channels_out)
-    assert (sum(parameter.numel() for parameter in network.parameters()) - more) / 1e6 == pytest.approx(millions, abs=within)
+        part = BACKBONES.configure(options.pop("name"), options)
+        network = part(shape, None if classes == "none" else int(classes), int(channels_out))
+    count = sum(parameter.numel() for parameter in network.parameters())
+    assert count == int(counted.replace(",", ""))
+    assert count / 1e6 == pytest.approx(float(millions), rel=0.01)  # some papers round to two digits
+
+
+def test_dit_xl_has_to_the_last_one_the_parameters_that_its_own_code_prints() -> None:
+    with torch.device("meta"):
+        network = BACKBONES.configure("dit", {"width": 1152, "depth": 28, "heads": 16})((4, 32, 32), 1000, 8)
+    # There the fixed positions count too.
+    assert sum(parameter.numel() for parameter in network.parameters()) + network.position.numel() == 675_129_632
 
 
 def test_widths_that_do_not_divide_are_refused_in_words() -> None:
