@@ -15,7 +15,7 @@ SHARE   = OMP_NUM_THREADS=$${OMP_NUM_THREADS:-$$(( ($$(getconf _NPROCESSORS_ONLN
 RUNNER  = $(if $(NPROC),$(SHARE) $(PY) -m torch.distributed.run --standalone --nproc-per-node=$(NPROC) -m ddpm_lab,$(LAB))
 RECIPE  = $(EXP) $(SET) --budget $(BUDGET) $(call flag,DEVICE,--device)
 
-.PHONY: run gallery bench-backbones sweep check list sample evaluate export sync test test-all fuzz lint setup help clean
+.PHONY: run gallery bench-backbones sweep check list sample evaluate ema export sync test test-all fuzz lint setup help clean
 
 help: ## show this help
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -51,6 +51,10 @@ sample: setup ## RUN=results/latest [N=64 SAMPLER= STEPS= SEED= CLASS= GUIDANCE=
 evaluate: setup ## RUN=results/latest|x.npz [N=10000 FEATURES=... and as for sample]: FID and KID with their protocol
 	@test -n "$(RUN)" || { echo 'make evaluate: name a run or an .npz, such as RUN=results/latest' >&2; exit 2; }
 	@$(LAB) evaluate $(RUN) $(SET) $(call flag,N,-n) $(call flag,FEATURES,--features) $(DRAWING)
+
+ema: setup ## RUN=results/latest STD="0.08 0.12": averages of other lengths from a run's snapshots; then WEIGHTS=ema_std0.080
+	@test -n "$(RUN)" -a -n "$(STD)" || { echo 'make ema: name a run and lengths, such as RUN=results/latest STD=0.08' >&2; exit 2; }
+	@$(LAB) ema $(RUN) --std $(STD)
 
 export: setup ## RUN=results/latest DIR=my_model [WEIGHTS=ema|raw]: the network as a folder, for the lab and for diffusers
 	@test -n "$(RUN)" -a -n "$(DIR)" || { echo 'make export: name a run and a new folder, such as RUN=results/latest DIR=my_model' >&2; exit 2; }

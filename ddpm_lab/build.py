@@ -13,6 +13,7 @@ from ddpm_lab.choice import Choice
 from ddpm_lab.diffusion import Diffusion
 from ddpm_lab.experiment import Experiment, Sampling
 from ddpm_lab.rng import generator
+from registry.averages import Decay
 from registry.datasets import ImageSet
 from registry.errors import BadInput, reason
 from registry.features import Extractor
@@ -152,6 +153,11 @@ def _seeded(seed: int, purpose: str) -> Iterator[None]:
 def build_extractor(choice: Choice) -> Extractor:
     """A feature extractor with its weights."""
     return _configured("features", choice)()  # type: ignore[return-value]
+
+
+def build_average(choice: Choice) -> Decay:
+    """How fast an average forgets."""
+    return _configured("averages", choice)()  # type: ignore[return-value]
 
 
 def build_path(experiment: Experiment) -> NoisePath:

@@ -1,4 +1,4 @@
-"""The command line: `ddpm-lab run | sweep | sample | evaluate | export | sync | list | check`."""
+"""The command line: `ddpm-lab run | sweep | sample | evaluate | ema | export | sync | list | check`."""
 
 from __future__ import annotations
 
@@ -93,13 +93,17 @@ def _parsers() -> dict[str, argparse.ArgumentParser]:
         added.add_argument("--steps", type=_count, help="reverse steps")
         added.add_argument("--seed", type=int, help="of the starting noise")
         added.add_argument("--guidance", type=float, help="classifier-free scale, for runs with classes")
-        added.add_argument("--weights", choices=["ema", "raw"], help="which weights")
+        added.add_argument("--weights", help="which weights: ema, raw, ema_2 ..., or what `ema` made")
         device(added)
 
     exporting = command("export", "Write a run's network to a folder of its own: safetensors, a model card, for diffusers too.")
     exporting.add_argument("run", help="a run's folder, such as results/latest")
     exporting.add_argument("directory", type=Path, help="a new folder")
-    exporting.add_argument("--weights", choices=["ema", "raw"], help="which weights")
+    exporting.add_argument("--weights", help="which weights: ema, raw, ema_2 ..., or what `ema` made")
+
+    ema = command("ema", "Make averages of other lengths from a run's snapshots of power-function averages.")
+    ema.add_argument("run", help="a run's folder, such as results/latest")
+    ema.add_argument("--std", type=float, nargs="+", required=True, help="relative standard deviations, such as 0.08")
 
     sync = command("sync", "Send W&B what it lacks of a run: rows, pictures, result, weights.")
     sync.add_argument("run", help="a run's folder, such as results/latest")
@@ -169,6 +173,10 @@ def _dispatch(arguments: argparse.Namespace) -> None:
         from ddpm_lab.sweep import Sweep
 
         Sweep(arguments.sweep, arguments.overrides, arguments.budget, arguments.results, arguments.device).execute()
+    elif arguments.command == "ema":
+        from ddpm_lab.commands import ema
+
+        ema(arguments)
     elif arguments.command == "export":
         from ddpm_lab.commands import export
 

@@ -1,4 +1,4 @@
-"""`sample`, `evaluate` and `export`: what they do with their arguments."""
+"""`sample`, `evaluate`, `ema` and `export`: what they do with their arguments."""
 
 from __future__ import annotations
 
@@ -20,8 +20,9 @@ from ddpm_lab.loaded import Run
 from ddpm_lab.npz import read_images, write_images
 from ddpm_lab.pictures import save_grid
 from ddpm_lab.progress import say
+from ddpm_lab.reconstruct import reconstruct
 from registry.datasets import ImageSet
-from registry.errors import BadInput
+from registry.errors import BadInput, did_you_mean
 from registry.plugins import SHELVES
 
 GRID = 256  # images in a grid, at most
@@ -61,12 +62,18 @@ def evaluate(arguments: argparse.Namespace) -> None:
     say(f"results: {file}")
 
 
+def ema(arguments: argparse.Namespace) -> None:
+    """Make averages of other lengths."""
+    for line in reconstruct(Run(arguments.run, "cpu"), arguments.std):
+        say(line)
+
+
 def export(arguments: argparse.Namespace) -> None:
     """Write a run's network to a folder."""
     run = Run(arguments.run, "cpu")
     sampling = run.experiment.sampling
     if arguments.weights is not None:
-        sampling = sampling.model_copy(update={"weights": arguments.weights})
+        sampling = sampling.model_copy(update={"weights": _weights(run, arguments.weights)})
     for line in write_export(run, sampling, arguments.directory):
         say(line)
 
@@ -78,7 +85,11 @@ def changed(run: Run, arguments: argparse.Namespace) -> Sampling:
         BadInput: there is no such sampler, or a number is out of bounds.
     """
     sampling = run.experiment.sampling
-    new: dict[str, Any] = {key: getattr(arguments, key) for key in ("steps", "weights") if getattr(arguments, key) is not None}
+    new: dict[str, Any] = {}
+    if arguments.steps is not None:
+        new["steps"] = arguments.steps
+    if arguments.weights is not None:
+        new["weights"] = _weights(run, arguments.weights)
     if arguments.seed is not None:
         if arguments.seed < 0:
             raise BadInput(f"--seed: {arguments.seed} is negative")
@@ -96,6 +107,13 @@ def changed(run: Run, arguments: argparse.Namespace) -> Sampling:
             raise BadInput(f"--guidance: {error}") from None
         new["guidance"] = Choice("classifier_free", options)
     return sampling.model_copy(update=new)
+
+
+def _weights(run: Run, name: str) -> str:
+    known = run.folder.known_weights
+    if name not in known:
+        raise BadInput(f"--weights: {run.folder.path} has no '{name}'; {did_you_mean(name, known)}")
+    return name
 
 
 def _evaluate_run(arguments: argparse.Namespace) -> tuple[list[dict[str, Any]], Path]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, model_validator
 
 from ddpm_lab.choice import Choice, chosen_by, from_shelf
 from ddpm_lab.optimizer import Rate, check_optimizer
+from registry.errors import BadInput
 from registry.options import Count, Fraction, NonNegativeInt, Positive
 from registry.plugins import SHELVES
+from registry.shelf import OptionError
 
 
 def _field(shelf: str) -> Any:
@@ -20,11 +22,34 @@ class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
-class EMA(_Section):
-    """Exponential moving average of the weights."""
+def _read_averages(value: Any) -> Any:
+    """One average or several; `{half_life: 15000}` is short for `{name: exponential, half_life: 15000}`."""
+    if isinstance(value, (list, tuple)):
+        return tuple(_read_average(one, f"{number}.") for number, one in enumerate(value)) or None
+    return None if value is None else _read_average(value, "")
 
-    half_life: Positive  # images
-    ramp: Fraction | None = 0.05  # the half-life is at most this share of the images seen; null: no warm-up
+
+def _read_average(value: Any, place: str) -> Choice:
+    if isinstance(value, Choice):
+        return value
+    mapping = {"name": value} if isinstance(value, str) else value
+    if not isinstance(mapping, dict):
+        raise BadInput(f"expected an average such as {{half_life: 15000}} or {{name: power, std: 0.1}}, got {value!r}")
+    options = {"name": "exponential", **mapping}
+    name = options.pop("name")
+    if not isinstance(name, str):
+        raise BadInput(f"expected the name of an average, got {name!r}")
+    try:
+        return Choice(name, SHELVES["averages"].check(name, options))
+    except OptionError as error:
+        raise OptionError(f"{place}{error.key}", str(error)) from None
+
+
+def _flat_averages(value: Any) -> Any:
+    return [one.flat() for one in value] if isinstance(value, tuple) else value and value.flat()
+
+
+_Averages = Annotated[Any, BeforeValidator(_read_averages), PlainSerializer(_flat_averages)]
 
 
 class Train(_Section):
@@ -37,12 +62,18 @@ class Train(_Section):
     label_dropout: Fraction = 0.1
     flip: bool = False
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    ema: EMA | None
+    ema: _Averages  # null: none; several: the first is the one that images are drawn from
     on_nonfinite: Literal["stop", "skip"] = "stop"  # a step whose loss or gradient is no number
     samples_every: Count | None = None  # images
     snapshots_every: Count | None = None  # images; EMA weights that are kept
     checkpoint_every: Count | None = None  # images
     checkpoints_kept: Count = 2
+
+    @property
+    def averages(self) -> dict[str, Choice]:
+        """`ema`, `ema_2` ... as their weights are called in a run's folder."""
+        chosen = self.ema if isinstance(self.ema, tuple) else () if self.ema is None else (self.ema,)
+        return {"ema" if number == 1 else f"ema_{number}": choice for number, choice in enumerate(chosen, 1)}
 
 
 class Sampling(_Section):
@@ -53,7 +84,9 @@ class Sampling(_Section):
     clip: bool | Fraction = True  # x_0 to [-1, 1]; a number: that quantile of its size, as dynamic thresholding
     batch: Count = 256
     seed: NonNegativeInt = 0
-    weights: Literal["auto", "ema", "raw"] = "auto"  # auto: EMA where the run has it
+    weights: Annotated[str, Field(pattern=r"^(auto|raw|ema(_[\w.-]{1,40})?)$")] = (
+        "auto"  # auto: the first EMA where the run has one
+    )
 
 
 _Images = Annotated[int, Field(ge=2, le=10_000_000)]
@@ -125,7 +158,7 @@ class Experiment(_Section):
         return self
 
     @property
-    def weights(self) -> Literal["ema", "raw"]:
+    def weights(self) -> str:
         """The weights that samples are drawn from."""
         if self.sampling.weights != "auto":
             return self.sampling.weights
@@ -134,6 +167,6 @@ class Experiment(_Section):
 
 # Dotted keys that hold a part: `loss: l1` stands for `{name: l1}` there, and a new name drops the old options.
 PART_KEYS = {
-    "dataset", "schedule", "levels", "target", "loss", "weighting", "variance", "backbone", "train.optimizer",
+    "dataset", "schedule", "levels", "target", "loss", "weighting", "variance", "backbone", "train.optimizer", "train.ema",
     "sampling.sampler", "sampling.grid", "sampling.guidance", "track",
 }  # fmt: skip

@@ -84,9 +84,11 @@ def warnings(experiment: Experiment, model: Model, objective: Objective) -> Iter
                 f" labels of target '{experiment.target.name}', each level strange to its neighbours; take"
                 f" {3 * bandwidth / cycles:.1g}, or target edm"
             )
-    if train.ema is not None and train.ema.half_life > train.images:
-        ramp = "" if train.ema.ramp is None else f"; its warm-up keeps it at {train.ema.ramp:g} of the images seen"
-        yield f"train.ema.half_life: {train.ema.half_life:g} images are more than the run has, {train.images:,}{ramp}"
+    for choice in train.averages.values():
+        half_life, ramp = choice.options.get("half_life", 0), choice.options.get("ramp")
+        if half_life > train.images:
+            kept = "" if ramp is None else f"; its warm-up keeps it at {ramp:g} of the images seen"
+            yield f"train.ema.half_life: {half_life:g} images are more than the run has, {train.images:,}{kept}"
 
 
 def terminal_snr(path: NoisePath) -> float:

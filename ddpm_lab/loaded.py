@@ -62,12 +62,15 @@ class Run:
             BadInput: the run has no such weights.
         """
         model = build_model(self.experiment, self.shape, self.device)
-        load_weights(self.folder.weights(self.weights_of(sampling)), model.network)
+        file = self.folder.weights(self.weights_of(sampling))
+        if not file.is_file() and (known := self.folder.known_weights):
+            raise BadInput(f"{file}: the run has no such weights; it has {', '.join(known)}")
+        load_weights(file, model.network)
         model.network.eval()
         return model
 
     def weights_of(self, sampling: Sampling) -> str:
-        """`ema` or `raw`; `auto` is EMA where the run has it."""
+        """`raw`, `ema` ...; `auto` is the first EMA where the run has one."""
         if sampling.weights != "auto":
             return sampling.weights
         return "ema" if self.experiment.train.ema else "raw"

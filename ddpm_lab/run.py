@@ -58,6 +58,8 @@ class Execution:
         """
         experiment = recipe.experiment
         _require_divisible(experiment)
+        if experiment.weights not in (known := ["raw", *experiment.train.averages]):
+            raise BadInput(f"sampling.weights: this run will have no '{experiment.weights}', but {', '.join(known)}")
         precision = pick_precision(experiment.train.precision, device)
         with distributed.first_on_each_machine():
             data = build_data(experiment)
@@ -99,6 +101,8 @@ class Execution:
                 self.sample(0)
             self.trainer.run(Hooks(self.log, self.sample, self.evaluate, self.snapshot, self.checkpoint))
             self.checkpoint(self.trainer.images)
+            if self.experiment.train.snapshots_every:
+                self.snapshot(self.trainer.images)
             self.finish()
             status = 0
         except Interrupted as interruption:
@@ -133,18 +137,23 @@ class Execution:
         distributed.barrier()
 
     def snapshot(self, images: int) -> None:
-        """The weights that images are drawn from, kept as they are now."""
+        """The weights that images are drawn from, kept as they are now, and power-function averages beside them."""
         if distributed.is_main():
             self.folder.snapshots.mkdir(exist_ok=True)
-            network = self.trainer.sampling_network(self.experiment.weights)
-            save_weights(self.folder.snapshots / f"{images:09d}.safetensors", network, {"images": images})
+            train, drawn = self.experiment.train, self.experiment.weights
+            for name in {drawn, *(name for name, choice in train.averages.items() if choice.name == "power")}:
+                options = dict(train.averages[name].options) if name != "raw" else {}
+                about = {"images": images, "batch": train.batch, **options}
+                save_weights(
+                    self.folder.snapshot(images, "" if name == drawn else name), self.trainer.sampling_network(name), about
+                )
 
     def save_weights(self) -> None:
-        """raw.safetensors, and ema.safetensors where the run has an EMA."""
+        """raw.safetensors, and a file for each average."""
         about = {"images": self.trainer.images, "backbone": self.experiment.backbone.name}
         save_weights(self.folder.weights("raw"), self.trainer.network, about)
-        if self.trainer.ema is not None:
-            save_weights(self.folder.weights("ema"), self.trainer.ema.network, about)
+        for name, average in self.trainer.averages.items():
+            save_weights(self.folder.weights(name), average.network, about)
 
     def drawing(self) -> Drawing:
         """The network as it is now, with the experiment's procedure."""

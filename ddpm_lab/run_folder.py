@@ -38,8 +38,17 @@ class RunFolder:
         self.wandb = path / "wandb.json"  # which W&B run it is; no key
 
     def weights(self, kind: str) -> Path:
-        """`ema.safetensors` or `raw.safetensors`."""
+        """`ema.safetensors`, `raw.safetensors`, `ema_2.safetensors` ..."""
         return self.path / f"{kind}.safetensors"
+
+    @property
+    def known_weights(self) -> list[str]:
+        """The names of the weights that are there."""
+        return sorted(file.stem for file in self.path.glob("*.safetensors"))
+
+    def snapshot(self, images: int, name: str = "") -> Path:
+        """The weights that images were drawn from after so many images, or those of that name."""
+        return self.snapshots / f"{images:09d}{f'-{name}' if name else ''}.safetensors"
 
     @property
     def final_weights(self) -> Path | None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -33,7 +34,7 @@ PATHS = {
     "flow": NoisePath(torch.atan2(_T, 1 - _T), "flow"),
     "variance_exploding": NoisePath(torch.linspace(0.02, 1.55, 50), "variance_exploding"),
 }
-SOURCED = {"schedules", "levels", "targets", "losses", "weightings", "variances", "samplers", "grids", "guidance"}
+SOURCED = {"schedules", "levels", "targets", "losses", "weightings", "variances", "samplers", "grids", "guidance", "averages"}
 STD = 0.7
 
 
@@ -265,6 +266,13 @@ def _guidance(make: Callable[..., Callable[..., Denoised]]) -> None:
             )
 
 
+def _average(make: Callable[[], Callable[[int, int], float]]) -> None:
+    decay = make()
+    found = [decay(32 * step, 32) for step in range(1, 200)]
+    _require(all(0 <= one < 1 for one in found), "a decay lies in [0, 1)")
+    _require(all(a <= b for a, b in pairwise(found)), "a decay does not fall: the longer the run, the longer its memory")
+
+
 def _dataset(make: Callable[[], ImageSet]) -> None:
     data = make()
     for split in (data.train, data.test):
@@ -360,10 +368,11 @@ PROBES: dict[str, Callable[[Callable[..., Any]], Tensor]] = {
     "samplers": _probe_sampler,
     "grids": lambda make: make(PATHS["variance_preserving"], 12),
     "guidance": _probe_guidance,
+    "averages": lambda make: torch.tensor([make()(32 * step, 32) for step in range(1, 200)]),
 }
 
 CHECKS: dict[str, Callable[[Callable[..., Any]], None]] = {
     "schedules": _schedule, "levels": _levels, "targets": _target, "losses": _loss, "weightings": _weighting,
     "variances": _variance, "backbones": _backbone, "samplers": _sampler, "grids": _grid, "guidance": _guidance,
-    "datasets": _dataset, "features": _features,
+    "datasets": _dataset, "features": _features, "averages": _average,
 }  # fmt: skip

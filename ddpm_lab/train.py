@@ -17,10 +17,10 @@ from torch.nn.parallel import DistributedDataParallel
 
 from ddpm_lab import distributed
 from ddpm_lab.bound import bound_term
-from ddpm_lab.build import Model, Objective
+from ddpm_lab.build import Model, Objective, build_average
 from ddpm_lab.device import Precision, autocast
 from ddpm_lab.diffusion import Network, to_unit
-from ddpm_lab.ema import ExponentialAverage
+from ddpm_lab.ema import Average
 from ddpm_lab.experiment import Experiment, Train
 from ddpm_lab.optimizer import build_optimizer, try_step
 from ddpm_lab.progress import Progress
@@ -130,7 +130,7 @@ class Trainer:
         train = self.experiment.train
         self.network: nn.Module = self.model.network
         self.device = next(self.network.parameters()).device
-        self.ema = ExponentialAverage(self.network, train.ema.half_life, train.ema.ramp) if train.ema else None
+        self.averages = {name: Average(self.network, build_average(choice)) for name, choice in train.averages.items()}
         optimizer = train.optimizer
         try_step(optimizer.name, optimizer.options, train.rate.peak)
         learned = self.objective.weighting
@@ -197,8 +197,8 @@ class Trainer:
         if isinstance(self.objective.levels, AdaptiveLevels):
             self.objective.levels.update(batch.level, distributed.in_turn(torch.cat(losses)))
         self.images += train.batch
-        if self.ema is not None:
-            self.ema.update(self.network, self.images, train.batch)
+        for average in self.averages.values():
+            average.update(self.network, self.images, train.batch)
         self._losses.append(loss)
         return norm
 
@@ -261,14 +261,14 @@ class Trainer:
                 since, images_since = time.monotonic(), self.images
 
     def sampling_network(self, weights: str) -> nn.Module:
-        """The network that holds those weights, `ema` or `raw`, in evaluation mode."""
-        return self.ema.network if weights == "ema" and self.ema is not None else self.network.eval()
+        """The network that holds those weights, `raw` or an average's, in evaluation mode."""
+        return self.network.eval() if weights == "raw" else self.averages[weights].network
 
     def state(self) -> dict[str, Any]:
         """All that the next step depends on; to be called in every process."""
         return {
             "network": self.network.state_dict(),
-            "ema": self.ema.network.state_dict() if self.ema else None,
+            "averages": {name: average.network.state_dict() for name, average in self.averages.items()},
             "optimizer": self.optimizer.state_dict(),
             "images": self.images,
             "seconds": self.seconds,
@@ -288,8 +288,8 @@ class Trainer:
         for name, part in self._stateful().items():
             part.load_state_dict(state[name])
         self.network.load_state_dict(state["network"])
-        if self.ema is not None:
-            self.ema.network.load_state_dict(state["ema"])
+        for name, average in self.averages.items():
+            average.network.load_state_dict(state["averages"][name])
         self.optimizer.load_state_dict(state["optimizer"])
         self.images, self.seconds, self.skipped = state["images"], state["seconds"], state["skipped"]
         self._losses = [torch.tensor(loss, device=self.device) for loss in state["losses"]]

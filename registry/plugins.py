@@ -8,6 +8,7 @@ import sys
 import types
 from pathlib import Path
 
+from registry.averages import AVERAGES
 from registry.backbones import BACKBONES
 from registry.datasets import DATASETS
 from registry.errors import BadInput
@@ -33,6 +34,7 @@ SHELVES: dict[str, Shelf] = {
     "weightings": WEIGHTINGS,
     "variances": VARIANCES,
     "backbones": BACKBONES,
+    "averages": AVERAGES,
     "samplers": SAMPLERS,
     "grids": GRIDS,
     "guidance": GUIDANCE,

@@ -14,7 +14,7 @@ import registry
 FLOORS = [
     {"ddpm_lab.distributed", "ddpm_lab.status", "ddpm_lab.testing"},
     {"ddpm_lab.yaml_loader", "ddpm_lab.files", "ddpm_lab.rng", "ddpm_lab.choice", "ddpm_lab.progress", "ddpm_lab.diffusion",
-     "ddpm_lab.ema", "ddpm_lab.device", "ddpm_lab.bound", "ddpm_lab.muon"},
+     "ddpm_lab.ema", "ddpm_lab.device", "ddpm_lab.bound", "ddpm_lab.muon", "ddpm_lab.post_hoc"},
     {"ddpm_lab.optimizer"},
     {"ddpm_lab.experiment", "ddpm_lab.checkpoint", "ddpm_lab.run_folder", "ddpm_lab.environment", "ddpm_lab.pictures",
      "ddpm_lab.npz"},
@@ -23,8 +23,8 @@ FLOORS = [
      "ddpm_lab.listing", "ddpm_lab.sweep_report"},
     {"ddpm_lab.sample", "ddpm_lab.evaluate", "ddpm_lab.train", "ddpm_lab.held_out"},
     {"ddpm_lab.loaded", "ddpm_lab.check"},
-    {"ddpm_lab.export", "ddpm_lab.export.component", "ddpm_lab.export.unet", "ddpm_lab.export.dit", "ddpm_lab.export.scheduler",
-     "ddpm_lab.export.autoencoder"},
+    {"ddpm_lab.reconstruct", "ddpm_lab.export", "ddpm_lab.export.component", "ddpm_lab.export.unet", "ddpm_lab.export.dit",
+     "ddpm_lab.export.scheduler", "ddpm_lab.export.autoencoder"},
     {"ddpm_lab.run", "ddpm_lab.commands", "ddpm_lab.sweep"},
     {"ddpm_lab", "ddpm_lab.cli", "ddpm_lab.__main__"},
 ]  # fmt: skip

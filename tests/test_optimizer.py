@@ -1,12 +1,9 @@
 """Optimizers by name and the learning rate over a run."""
 
-import math
-
 import pytest
 import torch
 from torch import nn
 
-from ddpm_lab.ema import ExponentialAverage
 from ddpm_lab.optimizer import Rate, build_optimizer, known_optimizers
 
 
@@ -61,36 +58,3 @@ def test_inverse_square_root_halves_when_the_images_quadruple() -> None:
     rate = Rate(peak=1.0, decay="inverse_sqrt", decay_from=0.1)
     assert rate.at(400, 1000) == pytest.approx(0.5)
     assert rate.at(900, 1000) == pytest.approx(1 / 3)
-
-
-def test_an_average_without_ramp_follows_the_closed_form() -> None:
-    network = nn.Linear(1, 1, bias=False)
-    nn.init.zeros_(network.weight)
-    average = ExponentialAverage(network, half_life=100, ramp=None)
-    nn.init.ones_(network.weight)
-    for step in range(1, 11):
-        average.update(network, images=20 * step, batch=20)
-    assert float(average.network.weight) == pytest.approx(1 - 0.5 ** (200 / 100))  # type: ignore[arg-type]
-
-
-def test_a_ramped_average_forgets_the_initialisation() -> None:
-    network = nn.Linear(1, 1, bias=False)
-    nn.init.constant_(network.weight, 1000.0)
-    slow, ramped = (ExponentialAverage(network, half_life=1e6, ramp=ramp) for ramp in (None, 0.05))
-    nn.init.ones_(network.weight)
-    for step in range(1, 51):
-        for average in (slow, ramped):
-            average.update(network, images=64 * step, batch=64)
-    assert float(slow.network.weight) > 900  # type: ignore[arg-type]
-    assert float(ramped.network.weight) == pytest.approx(1.0, abs=1e-3)  # type: ignore[arg-type]
-
-
-def test_an_average_shares_no_memory_with_its_network() -> None:
-    network = nn.Linear(2, 2)
-    average = ExponentialAverage(network, half_life=10, ramp=None)
-    before = average.network.weight.clone()  # type: ignore[operator]
-    with torch.no_grad():
-        network.weight.add_(1)
-    assert torch.equal(average.network.weight, before)  # type: ignore[arg-type]
-    assert not any(parameter.requires_grad for parameter in average.network.parameters())
-    assert math.isfinite(float(before.sum()))

@@ -52,7 +52,8 @@ def test_a_line_shows_its_part(
         return
     shown = {
         "schedules": found.schedule, "levels": found.levels, "targets": found.target, "losses": found.loss,
-        "weightings": found.weighting, "variances": found.variance, "backbones": found.backbone, "datasets": found.dataset,
+        "weightings": found.weighting, "variances": found.variance, "backbones": found.backbone, "averages": found.train.ema,
+        "datasets": found.dataset,
         "samplers": found.sampling.sampler, "grids": found.sampling.grid, "guidance": found.sampling.guidance,
     }  # fmt: skip
     assert shown[shelf].name == name

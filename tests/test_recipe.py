@@ -19,7 +19,7 @@ train:
   images: 1000
   batch: 10
   rate: {peak: 1e-3}
-  ema: null
+  ema: {half_life: 100}
 """
 
 
@@ -122,7 +122,6 @@ def test_part_keys_are_exactly_the_fields_that_hold_parts(whole: Path) -> None:
         ("train.optimizer.lr=1", "train.optimizer.lr", "train.rate.peak"),
         ("train.optimizer.weight_decay=-1", "train.optimizer", "Invalid weight_decay"),
         ("sampling.steps=2000", "sampling.steps", "do not fit into timesteps = 1000"),
-        ("sampling.weights=ema", "sampling.weights", "train.ema is null"),
         ("sampling.sampler.eta=2", "sampling.sampler.eta", "less than or equal to 1"),
         ("evaluate.features=[fashion_cn]", "evaluate.features.0", "did you mean 'fashion_cnn'?"),
         ("loss=[1]", "loss", "expected the name of a loss"),
@@ -136,6 +135,11 @@ def test_a_bad_override_is_named_with_its_key_value_and_remedy(whole: Path, over
     assert key in complaint
     assert words in complaint
     assert complaint.startswith(("command line", str(whole)))
+
+
+def test_the_average_of_a_run_that_has_none_is_refused(whole: Path) -> None:
+    with pytest.raises(BadInput, match=r"sampling\.weights: 'ema' is asked for, but train\.ema is null"):
+        load_recipe(str(whole), ["train.ema=null", "sampling.weights=ema"])
 
 
 def test_a_bad_value_in_a_file_names_the_file_that_wrote_it(tmp_path: Path, whole: Path) -> None:

@@ -14,6 +14,7 @@ from registry.weightings import WEIGHTINGS, Weighting
 
 # What a part needs to be built, or to be quick; those that need files or the hub have tests of their own.
 OPTIONS: dict[str, dict[str, Any]] = {
+    "exponential": {"half_life": 1000.0},
     "autoguidance": {"guide": "there", "interval": (0.1, 5.0)}, "euler": {"churn": 4.0, "s_min": 0.1, "s_max": 5.0},
     "heun": {"churn": 4.0, "s_min": 0.1, "s_max": 5.0},
     "classifier_free": {"scale": 2.0, "interval": (0.1, 5.0), "rescale": 0.5},

@@ -55,8 +55,8 @@ def _train(trainer: Trainer, *, stop_at: int | None = None, keep: Path | None = 
 
 
 def _weights(trainer: Trainer) -> list[Tensor]:
-    assert trainer.ema is not None
-    return [*trainer.network.state_dict().values(), *trainer.ema.network.state_dict().values()]
+    networks = [trainer.network, *(average.network for average in trainer.averages.values())]
+    return [value for network in networks for value in network.state_dict().values()]
 
 
 def _same(a: Trainer, b: Trainer) -> bool:

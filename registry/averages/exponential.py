@@ -1,0 +1,20 @@
+"""The exponential moving average."""
+
+from registry.averages import AVERAGES
+from registry.options import Fraction, Positive
+
+
+@AVERAGES.register("exponential")
+class Exponential:
+    """An average whose memory halves every `half_life` images (Karras et al. 2022, EDM, appendix F).
+
+    While the run is young the half-life is at most `ramp` of the images seen, so the average neither starts as noise nor
+    drags the initialisation along. `ramp` null: no warm-up.
+    """
+
+    def __init__(self, *, half_life: Positive, ramp: Fraction | None = 0.05) -> None:
+        self.half_life, self.ramp = half_life, ramp
+
+    def __call__(self, images: int, batch: int) -> float:
+        half_life = self.half_life if self.ramp is None else min(self.half_life, self.ramp * images)
+        return float(0.5 ** (batch / half_life)) if half_life > 0 else 0.0
