@@ -154,6 +154,11 @@ def collected(values: list[T]) -> list[T]:
     return [share[i] for i in range(longest) for share in found if i < len(share)]
 
 
+def share_of(value: Tensor) -> Tensor:
+    """This process's share of what belongs to a global batch, [B, ...] -> [B / processes, ...]."""
+    return value.chunk(size())[rank()] if joined() else value
+
+
 def in_turn(value: Tensor) -> Tensor:
     """The shares of all processes, of equal size, one behind the other; in every process."""
     if not joined():

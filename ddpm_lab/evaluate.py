@@ -124,7 +124,7 @@ class Evaluator:
         n = min(n, len(self.data.test))
         if n not in self._floors:
             chosen = torch.randperm(len(self.data.test), generator=generator(0, "floor"))[:n]
-            batches = numbered(self.data.test.images[chosen].split(BATCH))
+            batches = numbered(self.data.test.rows(part) for part in chosen.split(BATCH))
             self._floors[n] = self.values(measure([self], batches, n, "floor", passing=True)[0])
         return self._floors[n], n
 
@@ -157,8 +157,8 @@ class Evaluator:
                     return Statistics(*(stored.get_tensor(name) for name in ("total", "outer", "count", "some")))
         except Exception:  # absent or damaged: it is computed again
             pass
-        train = self.data.train.images
-        reference = measure([self], numbered(train.split(BATCH)), len(train), "reference")[0]
+        train = self.data.train
+        reference = measure([self], numbered(train.batches(BATCH)), len(train), "reference")[0]
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
             write_whole(file, lambda path: path.write_bytes(save(vars(reference), metadata=known)))

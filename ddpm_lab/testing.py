@@ -276,8 +276,9 @@ def _average(make: Callable[[], Callable[[int, int], float]]) -> None:
 def _dataset(make: Callable[[], ImageSet]) -> None:
     data = make()
     for split in (data.train, data.test):
-        _require(split.images.dtype == torch.uint8 and split.images.ndim == 4, "images are uint8 [N, C, H, W]")
-        _require(tuple(split.images.shape[1:]) == data.image_shape, "images have the shape that the data set declares")
+        first = split.rows(torch.arange(min(len(split), 4)))
+        _require(first.dtype == torch.uint8 and first.ndim == 4, "images are uint8 [N, C, H, W]")
+        _require(tuple(first.shape[1:]) == data.image_shape, "images have the shape that the data set declares")
         if data.class_names is not None:
             labels = split.labels
             _require(labels is not None and int(labels.max()) < len(data.class_names), "each label has a name")

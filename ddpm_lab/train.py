@@ -22,11 +22,12 @@ from ddpm_lab.device import Precision, autocast
 from ddpm_lab.diffusion import Network, to_unit
 from ddpm_lab.ema import Average
 from ddpm_lab.experiment import Experiment, Train
+from ddpm_lab.feed import Feed
 from ddpm_lab.optimizer import build_optimizer, try_step
 from ddpm_lab.progress import Progress
-from ddpm_lab.rng import generator, shuffled
+from ddpm_lab.rng import generator
 from ddpm_lab.status import Interrupted
-from registry.datasets import Split
+from registry.datasets import Images
 from registry.levels import AdaptiveLevels
 from registry.samplers import Denoised
 
@@ -35,7 +36,7 @@ SAME_REQUEST = 3.0  # seconds: torchrun passes on the Ctrl-C that the terminal h
 
 
 class Batch(NamedTuple):
-    """One global batch with all that is random about its step."""
+    """This process's share of a global batch, with all that is random about its step."""
 
     x0: Tensor  # [B, C, H, W] in [-1, 1]
     y: Tensor | None  # [B]; K where the label was dropped
@@ -49,23 +50,24 @@ def draw_batch(
 ) -> Batch:
     """The batch of a step from uint8 images [B, C, H, W]: a function of (seed, step), whatever came before.
 
+    Images and labels are this process's share; what is random is drawn for the global batch, and then shared out alike.
     `no_class` takes the place of a dropped label.
     """
-    device, count = images.device, len(images)
+    device, count, share = images.device, len(images) * distributed.size(), distributed.share_of
 
     def rng(purpose: str) -> torch.Generator:
         return generator(seed, purpose, step, device=device)
 
     x0 = to_unit(images)
     if train.flip:
-        flip = torch.rand(count, 1, 1, 1, generator=rng("flip"), device=device) < 0.5
+        flip = share(torch.rand(count, 1, 1, 1, generator=rng("flip"), device=device) < 0.5)
         x0 = torch.where(flip, x0.flip(3), x0)
     if labels is not None:
-        drop = torch.rand(count, generator=rng("label dropout"), device=device) < train.label_dropout
+        drop = share(torch.rand(count, generator=rng("label dropout"), device=device) < train.label_dropout)
         labels = labels.masked_fill(drop, no_class)
-    eps = torch.randn(x0.shape, generator=rng("noise"), device=device)
+    eps = share(torch.randn(count, *x0.shape[1:], generator=rng("noise"), device=device))
     level, importance = objective.levels(count, rng("level"))
-    return Batch(x0, labels, eps, level, importance)
+    return Batch(x0, labels, eps, share(level), share(importance))
 
 
 def training_loss(model: Model, objective: Objective, network: Network, batch: Batch) -> Tensor:
@@ -93,7 +95,7 @@ def training_loss(model: Model, objective: Objective, network: Network, batch: B
 class Diverged(RuntimeError):
     """The loss or its gradient is no longer a number.
 
-    `batch` is the one that did it; `untouched` says that the weights are those from before the step.
+    `batch` is this process's share of the one that did it; `untouched` says that the weights are those from before the step.
     """
 
     def __init__(self, text: str, batch: Batch, untouched: bool) -> None:
@@ -119,7 +121,7 @@ class Trainer:
     experiment: Experiment
     model: Model
     objective: Objective
-    data: Split
+    data: Images
     precision: Precision
     images: int = 0
     seconds: float = 0.0  # spent in steps; samples, evaluation and checkpoints are not training time
@@ -139,10 +141,7 @@ class Trainer:
         self.total = train.images // train.batch * train.batch
         # Looking at each loss makes a GPU wait, so there a loss that is no number is found when a row of metrics is due.
         self.looks_at_each_step = self.device.type == "cpu" or train.on_nonfinite == "skip"
-        # uint8 in memory, on the GPU where there is one; scaling and flips are tensor operations on the batch.
-        self._pixels = self.data.images.to(self.device)
-        known = self.data.labels if self.experiment.classes else None
-        self._labels = None if known is None else known.to(self.device)
+        self._feed = Feed(self.data, self.experiment.classes, self.experiment.seed, train.batch, self.device)
         self._parallel: nn.Module = self.network
         self._weighting: nn.Module | None = learned if isinstance(learned, nn.Module) else None
         if distributed.joined():
@@ -152,15 +151,13 @@ class Trainer:
                 self._weighting = DistributedDataParallel(self._weighting, device_ids=gpu)
 
     def batch(self, step: int) -> Batch:
-        """The global batch of a step."""
-        experiment, train = self.experiment, self.experiment.train
-        chosen = next(shuffled(experiment.seed, len(self._pixels), step * train.batch, train.batch)).to(self.device)
-        y = None if self._labels is None else self._labels[chosen]
-        no_class = self.model.classes or 0
-        return draw_batch(self._pixels[chosen], y, no_class, self.objective, train, experiment.seed, step)
+        """This process's share of the batch of a step."""
+        images, labels = self._feed(step)
+        no_class, seed = self.model.classes or 0, self.experiment.seed
+        return draw_batch(images, labels, no_class, self.objective, self.experiment.train, seed, step)
 
     def step(self, batch: Batch) -> Tensor | None:
-        """One optimizer step on a global batch, of which each process takes its share.
+        """One optimizer step on a global batch, of which each process brings its share.
 
         The norm of the gradient, on the device; None where the step was skipped.
 
@@ -195,7 +192,7 @@ class Trainer:
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         if isinstance(self.objective.levels, AdaptiveLevels):
-            self.objective.levels.update(batch.level, distributed.in_turn(torch.cat(losses)))
+            self.objective.levels.update(distributed.in_turn(batch.level), distributed.in_turn(torch.cat(losses)))
         self.images += train.batch
         for average in self.averages.values():
             average.update(self.network, self.images, train.batch)
@@ -320,7 +317,8 @@ class Trainer:
         train = self.experiment.train
         with torch.no_grad(), autocast(self.precision, self.device):
             guilty = ~training_loss(self.model, self.objective, self.network, batch).isfinite()
-        levels = batch.level[guilty] if untouched and bool(guilty.any()) else batch.level
+        levels, guilty = distributed.in_turn(batch.level), distributed.in_turn(guilty.float()) > 0
+        levels = levels[guilty] if untouched and bool(guilty.any()) else levels
         low, high = float(levels.min()), float(levels.max())
         where = f"level {low:.1f}" if low == high else f"levels {low:.1f} to {high:.1f}"
         return Diverged(
@@ -332,11 +330,8 @@ class Trainer:
 
 
 def _parts(batch: Batch, accumulate: int) -> Iterator[tuple[Batch, bool]]:
-    """This process's share of a global batch, in so many parts, and whether a part is the last."""
-    pieces: list[Any] = []
-    for tensor in batch:
-        mine = None if tensor is None else tensor.chunk(distributed.size())[distributed.rank()]
-        pieces.append([None] * accumulate if mine is None else mine.chunk(accumulate))
+    """A batch in so many parts, and whether a part is the last."""
+    pieces: list[Any] = [[None] * accumulate if tensor is None else tensor.chunk(accumulate) for tensor in batch]
     for number, piece in enumerate(zip(*pieces, strict=True)):
         yield Batch(*piece), number == accumulate - 1
 

@@ -14,7 +14,8 @@ import registry
 FLOORS = [
     {"ddpm_lab.distributed", "ddpm_lab.status", "ddpm_lab.testing"},
     {"ddpm_lab.yaml_loader", "ddpm_lab.files", "ddpm_lab.rng", "ddpm_lab.choice", "ddpm_lab.progress", "ddpm_lab.diffusion",
-     "ddpm_lab.ema", "ddpm_lab.device", "ddpm_lab.bound", "ddpm_lab.muon", "ddpm_lab.post_hoc"},
+     "ddpm_lab.ema", "ddpm_lab.device", "ddpm_lab.bound", "ddpm_lab.muon", "ddpm_lab.post_hoc",
+     "ddpm_lab.feed"},
     {"ddpm_lab.optimizer"},
     {"ddpm_lab.experiment", "ddpm_lab.checkpoint", "ddpm_lab.run_folder", "ddpm_lab.environment", "ddpm_lab.pictures",
      "ddpm_lab.npz"},

@@ -217,9 +217,11 @@ def test_folders_that_cannot_serve_are_named(tmp_path: Path) -> None:
 
     with pytest.raises(BadInput, match="no image file in it"):
         load()
+    _picture(tmp_path / "good.png", 3)
     (tmp_path / "broken.png").write_bytes(b"not a picture")
     with pytest.raises(BadInput, match=r"broken\.png: cannot be read as an image"):
         load()
+    (tmp_path / "good.png").unlink()
     _picture(tmp_path / "broken.png", 3)
     with pytest.raises(BadInput, match=r"held_out = 1\.0 of 1 images"):
         load(held_out=1.0)

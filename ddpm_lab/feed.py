@@ -1,0 +1,47 @@
+"""What each step learns from: this process's share of the batch, from memory or streamed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from ddpm_lab import distributed
+from ddpm_lab.rng import shuffled
+from registry.datasets import Images, Split
+from registry.datasets.streaming import StreamedImages
+
+
+class Feed:
+    """The images of a step, a function of (seed, step) whatever came before, wherever they lie.
+
+    Those in memory lie on the device as uint8; streamed ones are read ahead by workers, each process its own share only.
+    """
+
+    def __init__(self, data: Images, labelled: bool, seed: int, batch: int, device: torch.device) -> None:
+        self.data, self.seed, self.batch, self.device = data, seed, batch, device
+        self.pixels = data.images.to(device) if isinstance(data, Split) else None
+        self.labels = data.labels.to(device) if labelled and data.labels is not None else None
+        self._ahead: Iterator[Tensor] = iter(())
+        self._next = -1  # the step that `_ahead` gives next
+
+    def __call__(self, step: int) -> tuple[Tensor, Tensor | None]:
+        """uint8 [b, C, H, W] and labels [b] on the device."""
+        chosen = next(self._chosen(step))
+        labels = None if self.labels is None else self.labels[chosen.to(self.device)]
+        if self.pixels is None:
+            return self._streamed(step).to(self.device), labels
+        return self.pixels[chosen.to(self.device)], labels
+
+    def _chosen(self, step: int) -> Iterator[Tensor]:
+        """The numbers of this process's images, from that step on without end."""
+        for chosen in shuffled(self.seed, len(self.data), step * self.batch, self.batch):
+            yield distributed.share_of(chosen)
+
+    def _streamed(self, step: int) -> Tensor:
+        assert isinstance(self.data, StreamedImages)
+        if step != self._next:
+            self._ahead = self.data.in_order(chosen.tolist() for chosen in self._chosen(step))
+        self._next = step + 1
+        return next(self._ahead)
