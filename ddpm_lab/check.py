@@ -21,6 +21,7 @@ from ddpm_lab.recipe import Recipe, dump
 from ddpm_lab.report import clock
 from ddpm_lab.sample import Drawing
 from ddpm_lab.train import Trainer
+from registry.datasets import ImageSet
 
 TRIAL_STEPS, TRIAL_SECONDS = 3, 5.0
 
@@ -41,11 +42,7 @@ def lines(recipe: Recipe, device: str | None) -> Iterator[str]:
     require_fit(experiment, model, objective)
     procedure = build_procedure(experiment.sampling, model, guides(model, shape, None))
     yield dump(experiment)
-    channels, height, width = shape.image_shape
-    yield (
-        f"data        {shape.name}: {len(data.train):,} + {len(data.test):,} images of {channels} x {height} x {width},"
-        f" standard deviation {shape.std:.4f}, from {data.source}"
-    )
+    yield f"data        {describe_data(data)}"
     flops = flops_per_image(model, shape)
     yield f"network     {parameter_count(model):,} parameters, {flops / 1e9:.3f} GFLOP per image forward"
     path = model.diffusion.path
@@ -55,6 +52,19 @@ def lines(recipe: Recipe, device: str | None) -> Iterator[str]:
     yield f"machine     {describe_device(torch_device)}; {precision}"
     trainer = Trainer(experiment, model, objective, data.train, precision)
     yield from _expected_time(experiment, trainer, Drawing(model, model.network, procedure, shape.image_shape, precision))
+
+
+def describe_data(data: ImageSet) -> str:
+    """Sizes, classes, standard deviation, hash, and where it comes from."""
+    names = data.class_names or ()
+    shown = f": {', '.join(names[:10])}{' ...' if len(names) > 10 else ''}" if names else ""
+    kind, size = "gray" if data.image_shape[0] == 1 else "RGB", " x ".join(map(str, data.image_shape))
+    place = "streamed" if data.train.streamed else "in memory"
+    return (
+        f"{data.name}: {len(data.train):,} + {len(data.test):,} {kind} images of {size}, {place}; {len(names) or 'no'}"
+        f" classes{shown}; standard deviation {data.std:.4f}; SHA-256 {data.train.hash[:12]}; from {data.source};"
+        f" licence: {data.license}"
+    )
 
 
 def parameter_count(model: Model) -> int:

@@ -17,11 +17,12 @@ from ddpm_lab.experiment import Sampling
 from ddpm_lab.export import export as write_export
 from ddpm_lab.files import write_text, write_whole
 from ddpm_lab.loaded import Run
-from ddpm_lab.npz import read_images, write_images
+from ddpm_lab.npz import write_images
 from ddpm_lab.pictures import save_grid
 from ddpm_lab.progress import say
 from ddpm_lab.reconstruct import reconstruct
 from registry.datasets import ImageSet
+from registry.datasets.npz_reader import read_images
 from registry.errors import BadInput, did_you_mean
 from registry.plugins import SHELVES
 

@@ -33,13 +33,17 @@ def overlap(one: Profile, other: Profile) -> float:
 def combination(stored: Sequence[Profile], wanted: Profile) -> tuple[list[float], float]:
     """The factors of the stored averages whose sum is nearest to the wanted one, and how far it is from it.
 
-    The distance is relative: the norm of the difference of the profiles over the norm of the wanted one.
+    They add up to 1, so that what they make is an average even where it is far off; a Lagrange multiplier sees to it. The
+    distance is relative: the norm of the difference of the profiles over the norm of the wanted one.
     """
     gram = np.array([[overlap(a, b) for b in stored] for a in stored])
     right = np.array([overlap(a, wanted) for a in stored])
-    # Scaled to ones on the diagonal, because a late profile is narrower and so larger than an early one.
+    # Scaled to ones on the diagonal, because an early profile is narrower and so larger than a late one.
     scale = np.sqrt(np.diag(gram))
-    factors = np.linalg.lstsq(gram / np.outer(scale, scale), right / scale, rcond=1e-13)[0] / scale
+    ones = (1 / scale) / np.linalg.norm(1 / scale)
+    system = np.block([[gram / np.outer(scale, scale), ones[:, None]], [ones[None, :], np.zeros((1, 1))]])
+    goal = np.append(right / scale, 1 / np.linalg.norm(1 / scale))
+    factors = np.linalg.lstsq(system, goal, rcond=1e-13)[0][:-1] / scale
     whole = overlap(wanted, wanted)
     square = 1 - 2 * factors @ right / whole + factors @ gram @ factors / whole
     return factors.tolist(), math.sqrt(max(float(square), 0.0))

@@ -122,6 +122,7 @@ def test_averages_made_afterwards_are_those_tracked_directly(std: float, mark: f
     print(f"std {std}: profile {distance:.1e}, average {error:.1e}")
     assert error < mark
     assert distance < mark
+    assert sum(factors) == pytest.approx(1, abs=1e-9)
 
 
 def test_what_snapshots_cannot_make_is_far_from_it() -> None:

@@ -29,12 +29,12 @@ from ddpm_lab import recipe
 from ddpm_lab.checkpoint import Checkpoints, load_weights
 from ddpm_lab.cli import main
 from ddpm_lab.loaded import _read_shape
-from ddpm_lab.npz import read_images
 from ddpm_lab.recipe import dump, load_recipe
 from ddpm_lab.run import Execution
 from ddpm_lab.run_folder import RunFolder
 from registry.datasets.idx import read_idx
 from registry.datasets.image_folder import image_folder
+from registry.datasets.npz_reader import read_images
 from registry.errors import BadInput
 
 EXAMPLES = int(os.environ.get("FUZZ", "0"))

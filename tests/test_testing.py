@@ -25,7 +25,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "dit": {"width": 32, "depth": 2, "heads": 2}, "uvit": {"width": 32, "depth": 3, "heads": 2},
     "mlp": {"width": 32, "depth": 2}, "shapes": {"size": 8, "count": 16},
 }  # fmt: skip
-LEFT_OUT = {"fashion_mnist", "image_folder", "inception_v3"}
+LEFT_OUT = {"fashion_mnist", "mnist", "cifar10", "hub", "idx", "npz", "image_folder", "inception_v3"}
 PARTS = [(shelf, part) for shelf, parts in SHELVES.items() for part in parts if part.name not in LEFT_OUT]
 
 

@@ -3,29 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 import subprocess
 import tempfile
-import threading
-import urllib.error
-import urllib.request
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
-from torch import Tensor
 
 from registry.datasets import DATASETS, ImageSet, Split
-from registry.datasets.cache import cache_folder
 from registry.datasets.idx import read_idx
+from registry.datasets.sources import Arrays, from_anywhere, hub_arrays, idx_file
 from registry.errors import BadInput
 
 HUB_NAME = "zalando-datasets/fashion_mnist"
 DEBIAN_NAME = "dataset-fashion-mnist"
 DEBIAN_FOLDER = Path("usr/share/datasets/fashion-mnist")
-HUB_PATIENCE = 8.0  # seconds
 
 CLASS_NAMES = (
     "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
@@ -38,8 +30,6 @@ ARRAYS = {
     "t10k-images-idx3-ubyte": "c867c93ff95360594e8ec3287995350b824dd110b11595c0e13d5423f621867a",
     "t10k-labels-idx1-ubyte": "3d0e6c6ea990b53b6f8f500a41cac93881d981b315f84578b7d915342ade01e9",
 }
-
-Arrays = dict[str, Tensor]
 
 
 @DATASETS.register("fashion_mnist")
@@ -62,30 +52,16 @@ def fashion_mnist(*, folder: str | None = None) -> ImageSet:
 
 
 def _from_anywhere() -> tuple[Arrays, str]:
-    cached = cache_folder() / "fashion_mnist.safetensors"
-    failures = []
-    sources: list[tuple[str, Callable[[], Arrays]]] = [
-        (f"cache {cached}", lambda: _from_cache(cached)),
-        (f"hub {HUB_NAME}", _from_hub),
-        (f"/{DEBIAN_FOLDER}", lambda: _from_idx(Path("/") / DEBIAN_FOLDER)),
-        (f"Debian package {DEBIAN_NAME}", _from_debian),
-    ]
-    for source, fetch in sources:
-        try:
-            arrays = _verified(fetch(), source)
-        except FileNotFoundError:
-            continue  # nothing there yet, which is no failure
-        except Exception as error:  # whatever a source dies of, the next one is tried, and the error kept
-            text = str(error) or type(error).__name__
-            failures.append(text if source in text else f"{source}: {text}")
-            continue
-        if not source.startswith("cache"):
-            _keep(arrays, cached)
-        return arrays, source
-    raise BadInput(
-        f"Fashion-MNIST cannot be had. Tried {'; '.join(' '.join(text.split()) for text in failures)}. Remedy: connect to"
-        f" the hub, or `apt-get install {DEBIAN_NAME}`, or put the four IDX files in a folder and set"
-        " `dataset: {name: fashion_mnist, folder: PATH}`"
+    return from_anywhere(
+        "fashion_mnist",
+        {
+            f"hub {HUB_NAME}": lambda: _from_hub(),
+            f"/{DEBIAN_FOLDER}": lambda: _from_idx(Path("/") / DEBIAN_FOLDER),
+            f"Debian package {DEBIAN_NAME}": lambda: _from_debian(),
+        },
+        _verified,
+        f"connect to the hub, or `apt-get install {DEBIAN_NAME}`, or put the four IDX files in a folder and set"
+        " `dataset: {name: fashion_mnist, folder: PATH}`",
     )
 
 
@@ -107,68 +83,17 @@ def _verified(arrays: Arrays, source: str) -> Arrays:
     return arrays
 
 
-def _from_cache(cached: Path) -> Arrays:
-    if not cached.exists():
-        raise FileNotFoundError(cached)
-    return load_file(cached)
-
-
-def _keep(arrays: Arrays, cached: Path) -> None:
-    """Write the cache aside and rename it, so that a reader never sees half of it; without a cache the lab still runs."""
-    try:
-        cached.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=cached.parent, suffix=".partial", delete=False) as aside:
-            pass
-        save_file({name: array.contiguous() for name, array in arrays.items()}, aside.name)
-        os.replace(aside.name, cached)
-    except OSError:
-        Path(aside.name).unlink(missing_ok=True) if "aside" in locals() else None
-
-
 def _from_idx(folder: Path) -> Arrays:
-    if not folder.is_dir():
-        raise FileNotFoundError(f"{folder}: no such folder")
-    arrays = {}
-    for name in ARRAYS:
-        file = next((file for file in (folder / f"{name}.gz", folder / name) if file.exists()), None)
-        if file is None:
-            raise BadInput(f"{folder}: no {name} or {name}.gz in it")
-        arrays[name] = read_idx(file)
-    return arrays
+    return {name: read_idx(idx_file(folder, name)) for name in ARRAYS}
 
 
 def _from_hub() -> Arrays:
-    _require_hub()
-    import datasets  # slow to import, and of no use without the hub
-
+    found = hub_arrays(HUB_NAME, {"train": "train", "t10k": "test"}, "image", "label")
     arrays = {}
-    for part, split in (("train", "train"), ("t10k", "test")):
-        rows = datasets.load_dataset(HUB_NAME, split=split).with_format("torch")
-        arrays[f"{part}-images-idx3-ubyte"] = torch.stack(list(rows["image"])).reshape(-1, 28, 28)
-        arrays[f"{part}-labels-idx1-ubyte"] = torch.as_tensor(rows["label"]).to(torch.uint8)
+    for name in ARRAYS:
+        array = found[name.rpartition("-idx")[0]]
+        arrays[name] = array[:, 0] if "images" in name else array
     return arrays
-
-
-def _require_hub() -> None:
-    """Find out in HUB_PATIENCE seconds whether the hub answers; `datasets` alone would retry for minutes."""
-    if os.environ.get("HF_HUB_OFFLINE", "0").upper() in {"1", "TRUE", "YES", "ON"}:
-        raise ConnectionError("HF_HUB_OFFLINE is set")
-    endpoint = os.environ.get("HF_ENDPOINT", "https://huggingface.co")
-    answer: list[str] = []
-
-    def ask() -> None:
-        try:
-            urllib.request.urlopen(f"{endpoint}/api/datasets/{HUB_NAME}", timeout=HUB_PATIENCE).close()
-            answer.append("")
-        except (OSError, ValueError) as error:
-            answer.append(str(error))
-
-    # A thread, because the look-up of a name has no time limit of its own.
-    asker = threading.Thread(target=ask, daemon=True)
-    asker.start()
-    asker.join(HUB_PATIENCE)
-    if not answer or answer[0]:
-        raise ConnectionError(f"cannot be reached ({answer[0] if answer else f'no answer in {HUB_PATIENCE:g} s'})")
 
 
 def _from_debian() -> Arrays:

@@ -18,7 +18,7 @@ BLOCK = 2**20
 LARGEST = 2**26  # values: Fashion-MNIST has 47 million
 
 
-def read_idx(file: Path) -> Tensor:
+def read_idx(file: Path, largest: int = LARGEST) -> Tensor:
     """The uint8 tensor in an IDX file, plain or gzipped.
 
     Raises:
@@ -36,7 +36,7 @@ def read_idx(file: Path) -> Tensor:
             count = math.prod(shape)
             if len(shape) > 4 or not count:
                 raise BadInput(f"{file}: its sizes are {list(shape)}; images [N, H, W] or labels [N] were expected")
-            if count > LARGEST:
+            if count > largest:
                 raise BadInput(f"{file}: its header promises {count} values, more than any data set of this kind")
             # By blocks, because one read would ask for the memory that the header promises.
             values = bytearray()

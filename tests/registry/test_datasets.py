@@ -14,7 +14,7 @@ import torch
 from torchvision.io import write_png
 
 import registry.datasets.fashion_mnist as source
-from registry.datasets import DATASETS, ImageSet
+from registry.datasets import DATASETS, ImageSet, sources
 from registry.datasets.idx import read_idx
 from registry.errors import BadInput
 
@@ -146,7 +146,7 @@ def test_the_hub_serves_and_the_cache_serves_after_it(
         part = "train" if split == "train" else "t10k"
         return Rows(image=list(arrays[f"{part}-images-idx3-ubyte"]), label=arrays[f"{part}-labels-idx1-ubyte"].long())
 
-    monkeypatch.setattr(source, "_require_hub", lambda: None)
+    monkeypatch.setattr(sources, "require_hub", lambda name: None)
     monkeypatch.setitem(sys.modules, "datasets", types.SimpleNamespace(load_dataset=load_dataset))  # type: ignore[arg-type]
     first = source.fashion_mnist()
     assert first.source == "hub zalando-datasets/fashion_mnist"
@@ -164,10 +164,10 @@ def test_a_hub_that_does_not_answer_costs_its_patience_and_no_more(monkeypatch: 
         silent.listen()  # takes the connection, and never says a word
         monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
         monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{silent.getsockname()[1]}")
-        monkeypatch.setattr(source, "HUB_PATIENCE", 0.5)
+        monkeypatch.setattr(sources, "HUB_PATIENCE", 0.5)
         start = time.monotonic()
         with pytest.raises(ConnectionError, match="cannot be reached"):
-            source._require_hub()
+            sources.require_hub("any/thing")
         assert time.monotonic() - start < 5
 
 

@@ -1,0 +1,90 @@
+"""Images in an .npz from any program, as improved-diffusion has them: uint8 `arr_0` [N, H, W, C], labels `arr_1` [N]."""
+
+from __future__ import annotations
+
+import math
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from registry.errors import BadInput, reason
+
+SMALL = 2**26  # bytes that an archive may unpack to however small it is itself
+Require = Callable[[tuple[int, ...], "np.dtype[Any]"], None]
+DENSEST = 20  # times its size on disk; images of garments deflate to a half, of discs on black to a tenth
+
+
+def read_images(file: Path) -> Tensor:
+    """The images in an .npz from any program: uint8 [N, C, H, W].
+
+    Raises:
+        BadInput: it is missing, damaged, a bomb, or holds something else.
+    """
+    array = _read(file, "arr_0", "uint8 images [N, H, W, C]", _require_images)
+    return torch.from_numpy(array).permute(0, 3, 1, 2).contiguous()
+
+
+def read_labels(file: Path) -> Tensor | None:
+    """The labels beside them: int64 [N], None where there are none.
+
+    Raises:
+        BadInput: as above.
+    """
+    try:
+        with zipfile.ZipFile(file) as archive:
+            there = "arr_1.npy" in archive.namelist()
+    except Exception as error:
+        raise BadInput(f"{file}: not an .npz ({reason(error)})") from None
+    if not there:
+        return None
+    return torch.from_numpy(_read(file, "arr_1", "whole numbers [N]", _require_labels)).long()
+
+
+def _read(file: Path, name: str, expected: str, require: Require) -> np.ndarray[Any, Any]:
+    try:
+        with zipfile.ZipFile(file) as archive:
+            entry = archive.getinfo(f"{name}.npy")
+            _inspect(archive, entry, require)
+            with archive.open(entry) as stream:
+                return np.lib.format.read_array(stream, allow_pickle=False)
+    except Exception as error:  # damage in an archive comes to light as almost anything
+        kind = "" if isinstance(error, BadInput) else f"not an .npz with {expected} as {name}: "
+        raise BadInput(f"{file}: {kind}{reason(error)}") from None
+
+
+def _require_images(shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+    if dtype != np.uint8 or len(shape) != 4 or shape[3] not in (1, 3) or not math.prod(shape):
+        raise BadInput(f"arr_0 is {dtype} {list(shape)}; uint8 [N, H, W, C] with one channel or three was expected")
+
+
+def _require_labels(shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+    if dtype.kind not in "iu" or len(shape) != 1:
+        raise BadInput(f"arr_1 is {dtype} {list(shape)}; labels as whole numbers [N] were expected")
+
+
+def _inspect(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, require: Require) -> None:
+    """Judge an array by what it says of itself, before it is read.
+
+    Raises:
+        BadInput: it says something else than what is required, or something that cannot be true.
+    """
+    name = entry.filename.removesuffix(".npy")
+    if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise BadInput(f"{name} is compressed by a method that numpy does not use; save it with np.savez")
+    with archive.open(entry) as stream:
+        read_header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+        shape, _, dtype = read_header[np.lib.format.read_magic(stream)](stream)
+        held = entry.file_size - stream.tell()
+    require(shape, dtype)
+    promised = math.prod(shape) * dtype.itemsize
+    if promised != held:
+        raise BadInput(f"the header of {name} promises {promised:,} bytes, the archive {held:,}; the file is damaged")
+    if promised > max(SMALL, DENSEST * entry.compress_size):
+        raise BadInput(
+            f"{name} is {promised:,} bytes packed into {entry.compress_size:,}, denser than images are; save it with np.savez"
+        )
