@@ -15,7 +15,7 @@ SHARE   = OMP_NUM_THREADS=$${OMP_NUM_THREADS:-$$(( ($$(getconf _NPROCESSORS_ONLN
 RUNNER  = $(if $(NPROC),$(SHARE) $(PY) -m torch.distributed.run --standalone --nproc-per-node=$(NPROC) -m ddpm_lab,$(LAB))
 RECIPE  = $(EXP) $(SET) --budget $(BUDGET) $(call flag,DEVICE,--device)
 
-.PHONY: run gallery bench-backbones sweep check list sample evaluate ema export sync test test-all fuzz lint setup help clean
+.PHONY: run gallery bench-backbones bench-memory sweep check list sample evaluate ema export sync test test-all fuzz lint setup help clean
 
 help: ## show this help
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -70,6 +70,9 @@ gallery: setup ## RUN=results/latest: draw docs/gallery with that run's network
 
 bench-backbones: setup ## train each backbone on the same small budget (about an hour on two cores, resumable); the table of docs/backbones.md
 	@$(PY) benchmarks/backbones.py
+
+bench-memory: setup ## peak memory of runs at the sizes of CIFAR-10 and ImageNet 64; the last table of docs/backbones.md
+	@$(PY) benchmarks/memory.py
 
 test: setup ## what must pass before each commit; no hub, no GPU
 	@$(PYTEST) -m 'not slow and not gpu and not hub' $(ARGS)

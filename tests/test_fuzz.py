@@ -34,7 +34,7 @@ from ddpm_lab.run import Execution
 from ddpm_lab.run_folder import RunFolder
 from registry.datasets.idx import read_idx
 from registry.datasets.image_folder import image_folder
-from registry.datasets.npz_reader import read_images
+from registry.datasets.npz_reader import read_images, read_labels
 from registry.errors import BadInput
 
 EXAMPLES = int(os.environ.get("FUZZ", "0"))
@@ -131,10 +131,12 @@ def _dotted(section: Any, prefix: str = "") -> list[str]:
 
 
 RESOLVED = dump(load_recipe(str(ROOT / "experiments/smoke.yaml")).experiment)
-KEYS = sorted({*_dotted(yaml.safe_load(RESOLVED)), "train.ema.ramp", "extends", "name", "loss.delta", "dataset.folder"})
+MORE = {"train.ema.ramp", "train.ema.std", "extends", "name", "loss.delta", "dataset.folder", "dataset.stream"}
+KEYS = sorted({*_dotted(yaml.safe_load(RESOLVED)), *MORE})
 WORDS = [
-    "shapes", "fashion_mnist", "image_folder", "cosine", "linear", "v", "epsilon", "x0", "huber", "l1", "l2", "patch_unet",
-    "annotated_unet", "Adam", "SGD", "Muon", "Adafactor", "ddim", "ancestral", "uniform", "stratified", "fashion_cnn",
+    "shapes", "fashion_mnist", "image_folder", "npz", "idx", "hub", "cosine", "linear", "v", "epsilon", "x0", "huber", "l1",
+    "l2", "patch_unet", "annotated_unet", "adm_unet", "dit", "uvit", "mlp", "power", "Adam",
+    "SGD", "Muon", "Adafactor", "ddim", "ancestral", "uniform", "stratified", "fashion_cnn",
     "ema", "raw", "auto", "fp32", "bf16", "wandb", "none", "base", "smoke", "cpu", "",
     "~", "~nobody/x", "/nowhere/x.py", "../..", "a\0b", "é", "x" * 300,
 ]  # fmt: skip
@@ -218,6 +220,9 @@ def test_experiments(text: bytes, tmp_path: Path) -> None:
 @fuzz(60)
 @given(changes=overrides)
 @example(changes=["loss=", "loss.delta=1"])
+@example(changes=["train.ema=[{name: power}, {name: power, std: [0.1]}]"])
+@example(changes=["train.ema=[{name: power}]", "train.ema.std=0.2"])
+@example(changes=["train.ema={name: power, std: 1" + "0" * 400 + "}"])
 def test_overrides(changes: list[str]) -> None:
     _survives(lambda: load_recipe("smoke", changes))
 
@@ -309,7 +314,7 @@ states = st.one_of(
         {},
         optional={
             key: values | st.sampled_from([torch.zeros(3), {"a": torch.zeros(2)}])
-            for key in ("network", "ema", "optimizer", "images", "seconds", "losses", "rows", "costs", "skipped")
+            for key in ("network", "averages", "optimizer", "images", "seconds", "losses", "rows", "costs", "skipped")
         },
     ),
 )
@@ -380,6 +385,8 @@ def test_npz_files(content: bytes, tmp_path: Path) -> None:
     (file := tmp_path / "x.npz").write_bytes(content)
     found = _survives(lambda: read_images(file))
     assert found is None or (found.dtype == torch.uint8 and found.ndim == 4)
+    labels = _survives(lambda: read_labels(file))
+    assert labels is None or (labels.dtype == torch.int64 and labels.ndim == 1)
 
 
 NETWORK = nn.Linear(3, 2)

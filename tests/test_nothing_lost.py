@@ -18,7 +18,8 @@ from ddpm_lab.run_folder import RunFolder
 
 # A checkpoint after every other step: much of the time something is being written.
 BUSY = ["train.images=3200", "train.checkpoint_every=64", "train.samples_every=640", "evaluate.every=640", "evaluate.n=16",
-        "evaluate.n_during=8", "classes=true"]  # fmt: skip
+        "evaluate.n_during=8", "classes=true", "train.snapshots_every=640",
+        "train.ema=[{half_life: 640}, {name: power, std: 0.1}]"]  # fmt: skip
 TIMINGS = {"images_per_second", "train_seconds", "training_seconds", "sampling_seconds", "evaluation_seconds", "run"}
 
 
@@ -54,7 +55,7 @@ def _leavings(results: Path) -> dict[str, object]:
     return {
         "rows": _without_timings(rows),
         "result": _without_timings(json.loads((run / "result.json").read_text())),
-        **{file.name: file.read_bytes() for file in run.glob("*.safetensors")},
+        **{str(file.relative_to(run)): file.read_bytes() for file in run.rglob("*.safetensors")},
         **{str(file.relative_to(run)): file.read_bytes() for file in run.rglob("*.png")},
         "names": sorted(str(file.relative_to(run)) for file in run.rglob("*")),
     }

@@ -69,10 +69,13 @@ def test_the_same_seed_gives_the_same_bits_and_another_seed_does_not() -> None:
 
 
 LEARNED = ["levels={name: importance, bins: 4, history: 2}", "weighting=uncertainty", "variance=learned_range"]
+SEVERAL = ["train.ema=[{half_life: 96}, {name: power, std: 0.1}, {name: power, std: 0.25}]"]
 DROPOUT = ["backbone={name: adm_unet, width: 32, multipliers: [1, 2], blocks: 1, head_channels: 32, dropout: 0.3}"]
 
 
-@pytest.mark.parametrize("options", [[], ["classes=true", "train.flip=true", "train.optimizer.name=SGD"], LEARNED, DROPOUT])
+@pytest.mark.parametrize(
+    "options", [[], ["classes=true", "train.flip=true", "train.optimizer.name=SGD"], LEARNED, DROPOUT, SEVERAL]
+)
 def test_a_run_resumed_from_a_checkpoint_ends_in_the_same_bits(tmp_path: Path, options: list[str]) -> None:
     options = [*options, "train.checkpoint_every=160"]
     whole = _train(_trainer(*options), stop_at=160, keep=tmp_path)

@@ -1,0 +1,84 @@
+"""Peak memory of whole runs at the sizes of CIFAR-10 and ImageNet 64, on images drawn by code.
+
+make bench-memory      writes benchmarks/reports/backbones/memory.json and the table of memory in docs/backbones.md
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+REPORT = Path("benchmarks/reports/backbones/memory.json")
+PAGE = Path("docs/backbones.md")
+IMPROVED = (
+    "name: adm_unet, width: 128, blocks: 3, attention_resolutions: [16, 8], heads: 4, head_channels: null,"
+    " resblock_updown: false"
+)
+SHORT = [
+    "train.images=32", "train.batch=16", "train.samples_every=null", "evaluate.every=null", "evaluate.n=8",
+    "sampling.steps=2", "sampling.batch=4", "variance=learned_range", "sampling.sampler=ancestral", "train.optimizer=AdamW",
+]  # fmt: skip
+RUNS = {
+    "CIFAR-10, improved-diffusion": (32, f"{{{IMPROVED}, multipliers: [1, 2, 2, 2]}}"),
+    "ImageNet 64, improved-diffusion": (64, f"{{{IMPROVED}, multipliers: [1, 2, 3, 4]}}"),
+    "the same, `activation_checkpointing`": (64, f"{{{IMPROVED}, multipliers: [1, 2, 3, 4], activation_checkpointing: true}}"),
+    "ImageNet 64, DiT-S/4": (64, "{name: dit, width: 384, depth: 12, heads: 6, patch: 4}"),
+}
+
+
+def main() -> None:
+    rows = []
+    for name, (size, backbone) in RUNS.items():
+        rows.append({"name": name, "size": size, "backbone": backbone, **_measured(size, backbone)})
+        print(rows[-1])
+    REPORT.parent.mkdir(parents=True, exist_ok=True)
+    REPORT.write_text(json.dumps({"overrides": SHORT, "rows": rows}, indent=2) + "\n")
+    page = PAGE.read_text()
+    PAGE.write_text(re.sub(r"(<!-- memory -->\n).*(<!-- end of memory -->)", rf"\g<1>{_table(rows)}\g<2>", page, flags=re.S))
+
+
+def _measured(size: int, backbone: str) -> dict[str, Any]:
+    """One run in a process of its own; the kernel says how much it held at most."""
+    dataset = f"dataset={{name: shapes, size: {size}, channels: 3, count: 64}}"
+    with tempfile.TemporaryDirectory() as results:
+        command = [
+            sys.executable,
+            "-m",
+            "ddpm_lab",
+            "run",
+            "smoke",
+            dataset,
+            f"backbone={backbone}",
+            *SHORT,
+            "--results",
+            results,
+        ]
+        process = subprocess.Popen(command, env={**os.environ, "WANDB_MODE": "disabled"})
+        _, status, usage = os.wait4(process.pid, 0)
+        if status:
+            raise SystemExit(f"{backbone}: the run failed")
+        result = json.loads((Path(results) / "latest/result.json").read_text())
+    return {
+        "gigabytes": usage.ru_maxrss / 2**20,
+        "parameters": result["parameters"],
+        "training_seconds": result["training_seconds"],
+    }
+
+
+def _table(rows: list[dict[str, Any]]) -> str:
+    lines = ["| images and network | parameters | peak memory of the run | training, 32 images |", "| --- | --- | --- | --- |"]
+    lines += [
+        f"| {row['name']} | {row['parameters'] / 1e6:.1f} M | {row['gigabytes']:.1f} GiB | {row['training_seconds']:.0f} s |"
+        for row in rows
+    ]
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    main()
