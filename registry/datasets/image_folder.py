@@ -31,6 +31,7 @@ def image_folder(
     labelled = len(names) > 1 and all(file.parent != root for file in files)
     labels = torch.tensor([names.index(file.relative_to(root).parts[0]) for file in files]) if labelled else None
     pictures = FilePictures(files, size, mode)
+    _ = pictures[0]  # what is wrong with a file comes before what is wrong with their number
     test = held_out_mask(len(files), held_out, str(root))
     key = str([size, mode, [(str(file.resolve()), file.stat().st_size, file.stat().st_mtime_ns) for file in files]])
     train, tested = (as_images(pictures, chosen, labels, key, stream) for chosen in (~test, test))
