@@ -86,7 +86,10 @@ def _parsers() -> dict[str, argparse.ArgumentParser]:
     )
     evaluate.add_argument("--features", help="extractors, such as fashion_cnn,inception_v3 (default: the experiment's)")
     evaluate.add_argument("--inception-weights", metavar="FILE", help="a local copy of inception_v3's weights")
-    evaluate.add_argument("--dataset", help="the reference for an .npz (default: fashion_mnist)")
+    evaluate.add_argument(
+        "--dataset",
+        help="the reference for an .npz, such as cifar10 or '{name: image_folder, folder: PATH}' (default: fashion_mnist)",
+    )
     for added in (sample, evaluate):
         added.add_argument("overrides", nargs="*", metavar="key=value", help="below sampling, such as sampling.clip=0.995")
         added.add_argument("--sampler", help="such as ddim or ancestral, with its default options")

@@ -18,6 +18,7 @@ from ddpm_lab.export import export as write_export
 from ddpm_lab.files import write_text, write_whole
 from ddpm_lab.loaded import Run
 from ddpm_lab.npz import write_images
+from ddpm_lab.overrides import value_of
 from ddpm_lab.pictures import save_grid
 from ddpm_lab.progress import say
 from ddpm_lab.reconstruct import reconstruct
@@ -152,13 +153,24 @@ def _evaluate_npz(path: Path, arguments: argparse.Namespace) -> tuple[list[dict[
         raise BadInput(f"{path}: holds {len(images)} images, fewer than the {n} asked for")
     if n < 2:
         raise BadInput(f"{path}: a distance between distributions needs two images or more")
-    name = arguments.dataset or "fashion_mnist"
+    dataset = _reference(arguments.dataset or "fashion_mnist")
     with distributed.first_on_each_machine():
-        data: ImageSet = SHELVES["datasets"].configure(name, {})()
+        data: ImageSet = SHELVES["datasets"].configure(dataset.name, dataset.options)()
         ready, missing = evaluators(_extractors(arguments, (Choice("fashion_cnn", {}),)), data, pick_device(arguments.device))
     batches = ((start, images[:n][start : start + BATCH]) for start in distributed.dealt(range(0, n, BATCH)))
     results = evaluate_images(ready, batches, n, {"source": path.name})
     return [*results, *missing], path.with_suffix(".evaluation.json")
+
+
+def _reference(text: str) -> Choice:
+    """`cifar10`, or `{name: image_folder, folder: PATH}`, as in an experiment."""
+    try:
+        value = value_of(text)
+        options = dict(value) if isinstance(value, dict) else {"name": str(value)}
+        name = str(options.pop("name", None))
+        return Choice(name, SHELVES["datasets"].check(name, options))
+    except BadInput as error:
+        raise BadInput(f"--dataset: {error}") from None
 
 
 def _extractors(arguments: argparse.Namespace, default: tuple[Choice, ...]) -> list[Choice]:

@@ -98,6 +98,14 @@ CASES: dict[str, tuple[Prepare, Words]] = {
     "a class that is not there": (lambda folder: ["sample", "RUN", "--class", "3"], ["class 3", "0 to 2"]),
     "too many steps": (lambda folder: ["sample", "RUN", "--steps", "2000"], ["2000 steps", "1000"]),
     "unknown sampler": (lambda folder: ["sample", "RUN", "--sampler", "dim"], ["did you mean 'ddim'"]),
+    "a reference that is not there": (
+        lambda folder: [*_small_npz(folder), "--dataset", "shaps"],
+        ["--dataset", "did you mean 'shapes'"],
+    ),
+    "a reference with a wrong option": (
+        lambda folder: [*_small_npz(folder), "--dataset", "{name: shapes, sise: 3}"],
+        ["--dataset", "did you mean 'size'"],
+    ),
     "an option that cannot apply": (lambda folder: [*_small_npz(folder), "--steps", "5"], ["--steps", "drawn already"]),
     "npz of floats": (_odd_npz, ["x.npz", "float32", "uint8"]),
     "npz with objects": (_pickled_npz, ["x.npz", "arr_0 is object"]),

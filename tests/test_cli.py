@@ -99,7 +99,7 @@ def test_evaluate_measures_a_run_and_an_npz_alike(smoke_run: Path, lab: Lab, tmp
     assert by_run.returncode == 0, by_run.stderr
     assert "N = 32" in by_run.stdout
     assert lab("sample", smoke_run, "-n", "32", "--out", tmp_path / "x.npz").returncode == 0
-    by_npz = lab("evaluate", tmp_path / "x.npz", "--dataset", "shapes")
+    by_npz = lab("evaluate", tmp_path / "x.npz", "--dataset", "{name: shapes, size: 16, count: 256}")
     assert by_npz.returncode == 0, by_npz.stderr
     assert "made by: unknown" in by_npz.stdout
 
