@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 import torch
 from torch import Tensor
@@ -23,25 +23,34 @@ class Feed:
         self.data, self.seed, self.batch, self.device = data, seed, batch, device
         self.pixels = data.images.to(device) if isinstance(data, Split) else None
         self.labels = data.labels.to(device) if labelled and data.labels is not None else None
-        self._ahead: Iterator[Tensor] = iter(())
+        self._ahead: Generator[Tensor, None, None] | None = None
         self._next = -1  # the step that `_ahead` gives next
 
     def __call__(self, step: int) -> tuple[Tensor, Tensor | None]:
         """uint8 [b, C, H, W] and labels [b] on the device."""
-        chosen = next(self._chosen(step))
+        chosen = next(self._shares(step))
         labels = None if self.labels is None else self.labels[chosen.to(self.device)]
         if self.pixels is None:
             return self._streamed(step).to(self.device), labels
         return self.pixels[chosen.to(self.device)], labels
 
-    def _chosen(self, step: int) -> Iterator[Tensor]:
-        """The numbers of this process's images, from that step on without end."""
-        for chosen in shuffled(self.seed, len(self.data), step * self.batch, self.batch):
-            yield distributed.share_of(chosen)
+    def close(self) -> None:
+        """End the workers; the next step would begin with others."""
+        if self._ahead is not None:
+            self._ahead.close()
+            self._ahead = None
+
+    def _shares(self, step: int) -> Iterator[Tensor]:
+        """The numbers of this process's images, from that step on without end.
+
+        It does not hold the feed: a feed that nobody holds must end its workers then, not when a cycle is found.
+        """
+        return map(distributed.share_of, shuffled(self.seed, len(self.data), step * self.batch, self.batch))
 
     def _streamed(self, step: int) -> Tensor:
         assert isinstance(self.data, StreamedImages)
-        if step != self._next:
-            self._ahead = self.data.in_order(chosen.tolist() for chosen in self._chosen(step))
+        if self._ahead is None or step != self._next:
+            self.close()
+            self._ahead = self.data.in_order(chosen.tolist() for chosen in self._shares(step))
         self._next = step + 1
         return next(self._ahead)

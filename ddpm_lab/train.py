@@ -209,7 +209,7 @@ class Trainer:
         experiment, train = self.experiment, self.experiment.train
         steps_per_row = max(1, self.total // train.batch // ROWS)
         self.network.train()
-        with _stop_signals() as stop, Progress("training", self.total, self.images) as bar:
+        with _stop_signals() as stop, Progress("training", self.total, self.images) as bar, contextlib.closing(self._feed):
             since, images_since, note = time.monotonic(), self.images, ""
             while self.images < self.total:
                 before, step = self.images, self.images // train.batch

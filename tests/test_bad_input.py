@@ -58,7 +58,7 @@ def _pickled_npz(folder: Path) -> Words:
 
 def _small_npz(folder: Path) -> Words:
     np.savez(folder / "x.npz", np.zeros((4, 28, 28, 1), np.uint8))
-    return ["evaluate", str(folder / "x.npz"), "-n", "5"]
+    return ["evaluate", str(folder / "x.npz")]
 
 
 SMOKE = f"{ROOT}/experiments/smoke.yaml"
@@ -109,7 +109,7 @@ CASES: dict[str, tuple[Prepare, Words]] = {
     "an option that cannot apply": (lambda folder: [*_small_npz(folder), "--steps", "5"], ["--steps", "drawn already"]),
     "npz of floats": (_odd_npz, ["x.npz", "float32", "uint8"]),
     "npz with objects": (_pickled_npz, ["x.npz", "arr_0 is object"]),
-    "npz with too few images": (_small_npz, ["x.npz", "holds 4 images, fewer than the 5"]),
+    "npz with too few images": (lambda folder: [*_small_npz(folder), "-n", "5"], ["x.npz", "holds 4 images, fewer than the 5"]),
     "no such npz": (lambda folder: ["evaluate", str(folder / "no.npz")], ["no.npz"]),
     "unknown command": (lambda folder: ["rnu"], ["rnu"]),
     "unknown budget": (_run("--budget", "gpus"), ["no budget named 'gpus'"]),

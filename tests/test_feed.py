@@ -1,8 +1,11 @@
 """What a step learns from: the same images, in memory or streamed, whole or resumed, in one process or two."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
+import time
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
@@ -90,6 +93,26 @@ def _run(lab: Lab, folder: Path, results: Path, stream: str, *words: str) -> byt
 def test_a_run_learns_the_same_from_memory_and_from_the_stream(folder: Path, lab: Lab, tmp_path: Path) -> None:
     words = ["classes=true", "train.flip=true"]
     assert _run(lab, folder, tmp_path / "a", "false", *words) == _run(lab, folder, tmp_path / "b", "true", *words)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_to_all_processes_stops_a_streamed_run_as_it_stops_another(number: int, folder: Path, tmp_path: Path) -> None:
+    dataset = f"dataset={{name: image_folder, folder: {folder}, size: 16, mode: gray, stream: true}}"
+    words = [sys.executable, "-m", "ddpm_lab", "run", "smoke", dataset, *SHORT[1:], "train.images=64000"]
+    run = subprocess.Popen(
+        [*words, "--results", str(tmp_path)], cwd=ROOT, start_new_session=True, stderr=subprocess.PIPE, text=True
+    )
+    metrics = tmp_path / "latest/metrics.jsonl"
+    deadline = time.monotonic() + 200
+    while not (metrics.exists() and "loss" in metrics.read_text()):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    os.killpg(run.pid, number)
+    _, said = run.communicate(timeout=60)
+    assert run.returncode == 128 + number, said
+    assert "everything is saved" in said
+    with pytest.raises(ProcessLookupError):  # nobody is left behind
+        os.killpg(run.pid, 0)
 
 
 @pytest.mark.slow

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import signal
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from functools import cached_property
 from typing import Any, cast
 
@@ -19,6 +19,7 @@ from registry.datasets import Contents, Images, Split
 from registry.datasets.cache import cache_folder
 from registry.errors import BadInput
 
+PATIENCE = 30
 MEMORY = 2**31  # bytes of pixels; a set with more is streamed
 
 
@@ -54,7 +55,7 @@ class StreamedImages(Images):
                 yield images
                 bar.update(len(images))
 
-    def in_order(self, batches: Iterable[list[int]]) -> Iterator[Tensor]:
+    def in_order(self, batches: Iterable[list[int]]) -> Generator[Tensor, None, None]:
         """The images of each batch of numbers, read ahead by a share of the cores."""
         workers = max(1, (os.cpu_count() or 2) // (2 * int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
         loader: Iterable[Any] = DataLoader(
@@ -117,5 +118,9 @@ def _stacked(pictures: list[Tensor | str]) -> Tensor | str:
 
 
 def _leave_signals_alone(worker: int) -> None:
-    """Ctrl-C reaches all processes of a terminal; the training finishes its step, and ends its workers itself."""
+    """Ctrl-C, and a scheduler's SIGTERM, reach all processes; the training finishes its step, and ends its workers itself.
+
+    A worker that it forgot is gone PATIENCE seconds after SIGTERM.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda number, frame: signal.alarm(PATIENCE))
