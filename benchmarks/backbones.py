@@ -54,7 +54,7 @@ def main() -> None:
     device = pick_device(None)
     report = {
         "recipe": RECIPE, "budget": BUDGET, "networks": NETWORKS, "rows": rows,
-        "environment": describe_environment(device, pick_precision("auto", device)),
+        "environment": describe_environment(device, pick_precision("auto", device), load_recipe(RECIPE, []).experiment.train),
     }  # fmt: skip
     REPORT.parent.mkdir(parents=True, exist_ok=True)
     REPORT.write_text(json.dumps(report, indent=2) + "\n")

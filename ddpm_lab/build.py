@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ddpm_lab.choice import Choice
+from ddpm_lab.device import pick_memory_format
 from ddpm_lab.diffusion import Diffusion
 from ddpm_lab.experiment import Experiment, Sampling
 from ddpm_lab.rng import generator
@@ -107,7 +108,8 @@ def build_model(experiment: Experiment, shape: DataShape, device: torch.device) 
     except (ValueError, RuntimeError) as error:
         raise BadInput(f"backbone: {experiment.backbone.name} cannot be built so: {reason(error)}") from None
     target = _configured("targets", experiment.target)(shape.std)
-    return Model(Diffusion(path.to(device), target), network.to(device), variance, classes)  # type: ignore[arg-type, attr-defined]
+    network.to(device, memory_format=pick_memory_format(experiment.train.memory_format, device))  # type: ignore[attr-defined]
+    return Model(Diffusion(path.to(device), target), network, variance, classes)  # type: ignore[arg-type]
 
 
 def build_objective(experiment: Experiment, shape: DataShape, model: Model) -> Objective:

@@ -16,12 +16,13 @@ class Average:
     def __init__(self, network: nn.Module, decay: Decay) -> None:
         self.network = copy.deepcopy(network).eval().requires_grad_(False)
         self.decay = decay
+        # Looked up once: walking the modules takes as long as the arithmetic.
+        self._weights: tuple[list[Tensor], list[Tensor]] = list(self.network.parameters()), list(network.parameters())
+        self._buffers: tuple[list[Tensor], list[Tensor]] = list(self.network.buffers()), list(network.buffers())
 
     @torch.no_grad()
-    def update(self, network: nn.Module, images: int, batch: int) -> None:
-        """Take in the weights after a step of `batch` images, `images` seen in all."""
-        averages: list[Tensor] = list(self.network.parameters())
-        values: list[Tensor] = list(network.parameters())
-        torch._foreach_lerp_(averages, values, 1 - self.decay(images, batch))
-        for average, value in zip(self.network.buffers(), network.buffers(), strict=True):
+    def update(self, images: int, batch: int) -> None:
+        """Take in the other network's weights after a step of `batch` images, `images` seen in all."""
+        torch._foreach_lerp_(*self._weights, 1 - self.decay(images, batch))
+        for average, value in zip(*self._buffers, strict=True):
             average.copy_(value)

@@ -10,7 +10,8 @@ from typing import Any
 
 import torch
 
-from ddpm_lab.device import describe_device
+from ddpm_lab.device import describe_device, pick_compile, pick_memory_format
+from ddpm_lab.experiment import Train
 
 PACKAGES = (
     "ddpm_lab", "torch", "torchvision", "torchmetrics", "torch-fidelity", "einops", "numpy", "scipy", "safetensors",
@@ -18,8 +19,8 @@ PACKAGES = (
 )  # fmt: skip
 
 
-def describe_environment(device: torch.device, precision: str) -> dict[str, Any]:
-    """Versions, commit, hardware, threads."""
+def describe_environment(device: torch.device, precision: str, train: Train) -> dict[str, Any]:
+    """Versions, commit, hardware, and what each `auto` came to."""
     return {
         "python": platform.python_version(),
         "system": platform.platform(terse=True),
@@ -27,6 +28,8 @@ def describe_environment(device: torch.device, precision: str) -> dict[str, Any]
         "hardware": describe_device(device),
         "threads": torch.get_num_threads(),
         "precision": precision,
+        "memory_format": str(pick_memory_format(train.memory_format, device)).removeprefix("torch."),
+        "compile": pick_compile(train.compile, device),
         "commit": _commit(),
         "packages": {name: version for name in PACKAGES if (version := _version(name))},
     }

@@ -62,6 +62,9 @@ class Train(_Section):
     label_dropout: Fraction = 0.1
     flip: bool = False
     precision: Literal["auto", "fp32", "bf16"] = "auto"
+    memory_format: Literal["auto", "contiguous", "channels_last"] = "auto"
+    compile: bool | Literal["auto"] = "auto"  # torch.compile, for training
+    threads: Count | Literal["auto"] = "auto"
     ema: _Averages  # null: none; several: the first is the one that images are drawn from
     on_nonfinite: Literal["stop", "skip"] = "stop"  # a step whose loss or gradient is no number
     samples_every: Count | None = None  # images

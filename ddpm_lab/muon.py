@@ -1,12 +1,13 @@
-"""Muon for whole networks: torch's own takes matrices only."""
+"""Muon for whole networks, all matrices of one shape at once."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 # A Newton-Schulz step balances the singular values of a matrix; a thin one (an output layer, a class embedding) has too
 # few for that to help.
@@ -14,48 +15,98 @@ THINNEST = 16
 
 
 class Muon(torch.optim.Optimizer):
-    """torch.optim.Muon (Jordan et al. 2024) for every weight that is a matrix or a convolution; AdamW for the rest.
+    """Muon (Jordan et al. 2024) for every weight that is a matrix or a convolution; AdamW for the rest.
 
-    A convolution's kernel [out, in, h, w] is the matrix [out, in h w]. AdamW takes biases, norms and thin matrices, at the
-    same learning rate, without weight decay and with betas (0.9, 0.99).
+    The options, their defaults and their meaning are those of torch.optim.Muon, which takes one matrix after the other, in
+    bfloat16: for a small network that costs more time than its gradients. A convolution's kernel [out, in, h, w] is the
+    matrix [out, in h w]. AdamW takes biases, norms and thin matrices, at the same learning rate, without weight decay and
+    with betas (0.9, 0.99).
     """
 
     def __init__(self, params: Iterable[nn.Parameter], lr: float, options: Mapping[str, Any]) -> None:
         everything = list(params)
-        self._kernels = [p for p in everything if p.ndim >= 2 and min(p.flatten(1).shape) >= THINNEST]
-        # Each matrix is a view: what Muon does to it, it does to the kernel.
-        self._matrices = [nn.Parameter(kernel.detach().flatten(1)) for kernel in self._kernels]
-        chosen = {id(kernel) for kernel in self._kernels}
-        rest = [p for p in everything if id(p) not in chosen]
-        self._parts: list[torch.optim.Optimizer] = []
-        if self._matrices:
-            self._parts.append(torch.optim.Muon(self._matrices, lr=lr, **options))
-        if rest:
-            self._parts.append(torch.optim.AdamW(rest, lr=lr, betas=(0.9, 0.99), weight_decay=0.0, fused=True))
-        super().__init__(everything, {"lr": lr})
-        self.param_groups = [group for part in self._parts for group in part.param_groups]
+        shapes: dict[tuple[int, ...], list[Tensor]] = {}
+        for parameter in everything:
+            if parameter.ndim >= 2 and min(shape := tuple(parameter.flatten(1).shape)) >= THINNEST:
+                shapes.setdefault(shape, []).append(parameter)
+        self._alike = list(shapes.values())
+        chosen = {id(parameter) for group in self._alike for parameter in group}
+        rest = [parameter for parameter in everything if id(parameter) not in chosen]
+        self._adamw = torch.optim.AdamW(rest, lr=lr, betas=(0.9, 0.99), weight_decay=0.0, fused=True) if rest else None
+        self._momentum = [torch.stack([kernel.detach().flatten(1) * 0 for kernel in group]) for group in self._alike]
+        checked = torch.optim.Muon([nn.Parameter(torch.zeros(1, 1))], lr=lr, **options).defaults
+        super().__init__([nn.Parameter(torch.zeros(0))], checked)
+        self._join()
+
+    def _join(self) -> None:
+        """The learning rate of both parts is set by those who set it in `param_groups`."""
+        self.param_groups = [self.param_groups[0], *(self._adamw.param_groups if self._adamw else ())]
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
-        """Update every parameter that has a gradient."""
-        for matrix, kernel in zip(self._matrices, self._kernels, strict=True):
-            matrix.grad = None if kernel.grad is None else kernel.grad.flatten(1)
-        for part in self._parts:
-            part.step()
+        """Update every parameter; one without a gradient counts as having none to follow."""
+        options = self.param_groups[0]
+        for kernels, momentum in zip(self._alike, self._momentum, strict=True):
+            gradient = torch.stack([_gradient(kernel).flatten(1) for kernel in kernels])  # [n, rows, columns]
+            momentum.lerp_(gradient, 1 - options["momentum"])
+            direction = gradient.lerp(momentum, options["momentum"]) if options["nesterov"] else momentum
+            update = balanced(direction, options["ns_coefficients"], options["ns_steps"], options["eps"])
+            size = options["lr"] * _size(options["adjust_lr_fn"], *update.shape[1:])
+            torch._foreach_mul_(kernels, 1 - options["lr"] * options["weight_decay"])
+            torch._foreach_add_(kernels, [u.view_as(k) for u, k in zip(update, kernels, strict=True)], alpha=-size)
+        if self._adamw is not None:
+            self._adamw.step()
 
     def zero_grad(self, set_to_none: bool = True) -> None:
-        """Forget the gradients, those of the kernels too."""
-        for owner in (*self._kernels, *self._matrices):
-            owner.grad = None
-        for part in self._parts:
-            part.zero_grad(set_to_none)
+        """Forget the gradients."""
+        for kernels in self._alike:
+            for kernel in kernels:
+                kernel.grad = None
+        if self._adamw is not None:
+            self._adamw.zero_grad(set_to_none)
 
     def state_dict(self) -> dict[str, Any]:
-        """The state of both."""
-        return {"parts": [part.state_dict() for part in self._parts]}
+        """The momentum of the matrices, and AdamW's state."""
+        return {"momentum": self._momentum, "adamw": self._adamw.state_dict() if self._adamw else None}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from `state_dict()`."""
-        for part, state in zip(self._parts, state_dict["parts"], strict=True):
-            part.load_state_dict(state)
-        self.param_groups = [group for part in self._parts for group in part.param_groups]
+        for momentum, value in zip(self._momentum, state_dict["momentum"], strict=True):
+            momentum.copy_(value)
+        if self._adamw is not None:
+            self._adamw.load_state_dict(state_dict["adamw"])
+        self._join()
+
+
+def balanced(matrices: Tensor, coefficients: tuple[float, float, float], steps: int, eps: float) -> Tensor:
+    """Each of the matrices [n, rows, columns] with its singular values brought near one by Newton-Schulz (Jordan et al. 2024).
+
+    X <- (a + b X X^T + c (X X^T)^2) X. All the polynomials are of X X^T alone and commute, so they are multiplied up as
+    small square matrices, and the wide one is met twice instead of in every product.
+    """
+    a, b, c = coefficients
+    tall = matrices.shape[1] > matrices.shape[2]
+    x: Tensor = matrices.mT if tall else matrices
+    x = x / x.flatten(1).norm(dim=1).clamp(min=eps)[:, None, None]  # the largest singular value is at most 1
+    gram = x @ x.mT  # [n, m, m]
+    one = torch.eye(gram.shape[1], device=gram.device, dtype=gram.dtype)
+    product: Tensor | None = None
+    for step in range(steps):
+        polynomial = torch.baddbmm(a * one + b * gram, gram, gram, alpha=c)
+        product = polynomial if product is None else polynomial @ product
+        if step < steps - 1:
+            gram = polynomial @ gram @ polynomial
+    x = x if product is None else product @ x
+    return x.mT if tall else x
+
+
+def _size(adjust: str | None, rows: int, columns: int) -> float:
+    """What the learning rate of a matrix is multiplied by; the names are torch.optim.Muon's."""
+    if adjust == "match_rms_adamw":
+        return 0.2 * math.sqrt(max(rows, columns))  # Liu et al. 2025, "Muon is scalable", eq. 4
+    ratio = rows / columns
+    return math.sqrt(ratio if adjust == "spectral_unclamped" else max(1.0, ratio))
+
+
+def _gradient(parameter: Tensor) -> Tensor:
+    return torch.zeros_like(parameter) if parameter.grad is None else parameter.grad

@@ -15,7 +15,7 @@ from torch import Tensor
 from ddpm_lab import distributed
 from ddpm_lab.build import DataShape, build_data, build_model, build_objective, build_procedure
 from ddpm_lab.checkpoint import Checkpoints, State, save_weights
-from ddpm_lab.device import pick_precision
+from ddpm_lab.device import pick_precision, settle
 from ddpm_lab.environment import describe_environment
 from ddpm_lab.evaluate import describe_result, evaluate_images, evaluators, measure
 from ddpm_lab.experiment import Experiment
@@ -61,6 +61,7 @@ class Execution:
         if experiment.weights not in (known := ["raw", *experiment.train.averages]):
             raise BadInput(f"sampling.weights: this run will have no '{experiment.weights}', but {', '.join(known)}")
         precision = pick_precision(experiment.train.precision, device)
+        settle(device, experiment.train.threads)
         with distributed.first_on_each_machine():
             data = build_data(experiment)
         say(f"data: {data.name}, {len(data.train):,} + {len(data.test):,} images, from {data.source}")
@@ -233,7 +234,7 @@ class Execution:
             kept = self.experiment.model_copy(update={"plugins": self.folder.keep_plugins(recipe.plugins)})
             write_text(self.folder.experiment, discreet(dump(kept)))
         write_text(self.folder.data, json.dumps(dataclasses.asdict(self.shape), indent=2) + "\n")
-        environment = describe_environment(self.device, self.precision)
+        environment = describe_environment(self.device, self.precision, self.experiment.train)
         write_text(self.folder.environment, json.dumps(environment, indent=2) + "\n")
         return self.folder.path, state
 

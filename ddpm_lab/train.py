@@ -18,7 +18,7 @@ from torch.nn.parallel import DistributedDataParallel
 from ddpm_lab import distributed
 from ddpm_lab.bound import bound_term
 from ddpm_lab.build import Model, Objective, build_average
-from ddpm_lab.device import Precision, autocast
+from ddpm_lab.device import Precision, autocast, pick_compile
 from ddpm_lab.diffusion import Network, to_unit
 from ddpm_lab.ema import Average
 from ddpm_lab.experiment import Experiment, Train
@@ -141,12 +141,17 @@ class Trainer:
         self.total = train.images // train.batch * train.batch
         # Looking at each loss makes a GPU wait, so there a loss that is no number is found when a row of metrics is due.
         self.looks_at_each_step = self.device.type == "cpu" or train.on_nonfinite == "skip"
+        self._layers = torch.default_generator if self.device.type == "cpu" else _generator_of(self.device)
         self._feed = Feed(self.data, self.experiment.classes, self.experiment.seed, train.batch, self.device)
         self._parallel: nn.Module = self.network
+        if pick_compile(train.compile, self.device):
+            # Where it was not asked for, what cannot be compiled is computed as it is.
+            torch._dynamo.config.suppress_errors = train.compile == "auto"
+            self._parallel = torch.compile(self.network)  # type: ignore[assignment]
         self._weighting: nn.Module | None = learned if isinstance(learned, nn.Module) else None
         if distributed.joined():
             gpu = [self.device] if self.device.type == "cuda" else None
-            self._parallel = DistributedDataParallel(self.network, device_ids=gpu)
+            self._parallel = DistributedDataParallel(self._parallel, device_ids=gpu)
             if self._weighting is not None:
                 self._weighting = DistributedDataParallel(self._weighting, device_ids=gpu)
 
@@ -169,7 +174,7 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         # Dropout's masks, too, are a function of the step; each process has its own, for its own images.
-        torch.manual_seed(generator(self.experiment.seed, "layers", self.images, distributed.rank()).initial_seed())
+        self._layers.manual_seed(generator(self.experiment.seed, "layers", self.images, distributed.rank()).initial_seed())
         objective = self.objective if self._weighting is None else replace(self.objective, weighting=self._weighting)
         loss, losses = torch.zeros((), device=self.device), list[Tensor]()
         for part, last in _parts(batch, train.accumulate):
@@ -195,7 +200,7 @@ class Trainer:
             self.objective.levels.update(distributed.in_turn(batch.level), distributed.in_turn(torch.cat(losses)))
         self.images += train.batch
         for average in self.averages.values():
-            average.update(self.network, self.images, train.batch)
+            average.update(self.images, train.batch)
         self._losses.append(loss)
         return norm
 
@@ -327,6 +332,12 @@ class Trainer:
             " lower train.rate.peak, set train.clip, or go on without such steps by train.on_nonfinite=skip",
             batch, untouched,
         )  # fmt: skip
+
+
+def _generator_of(device: torch.device) -> torch.Generator:
+    """The one that layers of a GPU draw from."""
+    index = torch.cuda.current_device() if device.index is None else device.index
+    return torch.cuda.default_generators[index]  # type: ignore[no-any-return]
 
 
 def _parts(batch: Batch, accumulate: int) -> Iterator[tuple[Batch, bool]]:

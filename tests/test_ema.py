@@ -26,7 +26,7 @@ def test_an_average_without_ramp_follows_the_closed_form() -> None:
     average = Average(network, Exponential(half_life=100, ramp=None))
     nn.init.ones_(network.weight)
     for step in range(1, 11):
-        average.update(network, images=20 * step, batch=20)
+        average.update(images=20 * step, batch=20)
     assert float(average.network.weight) == pytest.approx(1 - 0.5 ** (200 / 100))  # type: ignore[arg-type]
 
 
@@ -37,7 +37,7 @@ def test_a_ramped_average_forgets_the_initialisation() -> None:
     nn.init.ones_(network.weight)
     for step in range(1, 51):
         for average in (slow, ramped):
-            average.update(network, images=64 * step, batch=64)
+            average.update(images=64 * step, batch=64)
     assert float(slow.network.weight) > 900  # type: ignore[arg-type]
     assert float(ramped.network.weight) == pytest.approx(1.0, abs=1e-3)  # type: ignore[arg-type]
 

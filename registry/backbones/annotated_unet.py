@@ -67,14 +67,23 @@ class LinearAttention(nn.Module):
         super().__init__()
         self.norm = nn.GroupNorm(1, width)
         self.to_qkv = nn.Conv2d(width, 3 * HEADS * HEAD_WIDTH, 1, bias=False)
-        self.to_out = nn.Sequential(nn.Conv2d(HEADS * HEAD_WIDTH, width, 1), nn.GroupNorm(1, width))
+        self.to_out = nn.Conv2d(HEADS * HEAD_WIDTH, width, 1)
+        self.norm_out = nn.GroupNorm(1, width)
 
     def forward(self, x: Tensor) -> Tensor:
-        height = x.shape[2]
-        q, k, v = rearrange(self.to_qkv(self.norm(x)), "b (n h d) x y -> n b h d (x y)", n=3, h=HEADS)
-        context = einsum(k.softmax(dim=-1), v, "b h d n, b h e n -> b h d e")
-        out = einsum(context, q.softmax(dim=-2) * HEAD_WIDTH**-0.5, "b h d e, b h d n -> b h e n")
-        return x + self.to_out(rearrange(out, "b h d (x y) -> b (h d) x y", x=height))  # type: ignore[no-any-return]
+        h = self.norm(x).flatten(2)  # [B, C, H W]
+        # Three products and not one that is split: the split's gradient would copy what is widest in this network.
+        weights = (weight.flatten(1).expand(len(x), -1, -1) for weight in self.to_qkv.weight.chunk(3))
+        q, k, v = (_heads(weight @ h) for weight in weights)  # [B, heads, d, H W]
+        context = v @ k.softmax(dim=-1).mT * HEAD_WIDTH**-0.5  # [B, heads, d, d]
+        # The output's projection meets the small context before the context meets the pixels.
+        mixed = einsum(self.to_out.weight.view(-1, HEADS, HEAD_WIDTH), context, "c h e, b h e d -> b c h d")
+        out = mixed.flatten(2) @ q.softmax(dim=-2).flatten(1, 2) + cast(Tensor, self.to_out.bias)[:, None]
+        return x + self.norm_out(out.unflatten(2, x.shape[2:]))  # type: ignore[no-any-return]
+
+
+def _heads(x: Tensor) -> Tensor:
+    return rearrange(x, "b (h d) n -> b h d n", h=HEADS)  # type: ignore[no-any-return]
 
 
 class FullAttention(nn.Module):

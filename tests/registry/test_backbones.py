@@ -146,14 +146,15 @@ def test_activation_checkpointing_saves_memory_and_changes_no_gradient(name: str
     torch.testing.assert_close(found[True][1], found[False][1])
 
 
-# Measured for the published code of the annotated diffusion model at 28 x 28: one forward pass, one image.
+# Measured for the published code of the annotated diffusion model at 28 x 28: one forward pass, one image. Ours projects the
+# small context of linear attention instead of its output, which is the same and spares a fortieth of the products.
 @pytest.mark.parametrize(("block", "gflop"), [("resnet", 0.324), ("convnext", 0.560)])
 def test_annotated_unet_costs_what_the_published_network_costs(block: str, gflop: float) -> None:
     with torch.device("meta"):
         network = BACKBONES.configure("annotated_unet", {"block": block})((1, 28, 28), None, 1)
         with FlopCounterMode(display=False) as counter:
             network(torch.zeros(1, 1, 28, 28), torch.zeros(1), None)
-    assert counter.get_total_flops() / 1e9 == pytest.approx(gflop, abs=5e-4)
+    assert 0.97 * gflop < counter.get_total_flops() / 1e9 < gflop
 
 
 PAGE = (Path(__file__).parents[2] / "docs/backbones.md").read_text()
