@@ -3,6 +3,7 @@ SHELL := /bin/bash
 VENV  := .venv
 PY    := $(VENV)/bin/python
 LAB   := $(VENV)/bin/ddpm-lab
+PEERS := .venv-bench
 BUDGET ?= cpu
 # Two processes of one thread each: the tests are many small ones.
 PYTEST = OMP_NUM_THREADS=1 $(PY) -m pytest -n 2
@@ -15,7 +16,7 @@ SHARE   = OMP_NUM_THREADS=$${OMP_NUM_THREADS:-$$(( ($$(getconf _NPROCESSORS_ONLN
 RUNNER  = $(if $(NPROC),$(SHARE) $(PY) -m torch.distributed.run --standalone --nproc-per-node=$(NPROC) -m ddpm_lab,$(LAB))
 RECIPE  = $(EXP) $(SET) --budget $(BUDGET) $(call flag,DEVICE,--device)
 
-.PHONY: run gallery bench-backbones bench-memory sweep check list sample evaluate ema export sync test test-all fuzz lint setup help clean
+.PHONY: run gallery bench-backbones bench-memory bench-speed bench-quality bench-gpu sweep check list sample evaluate ema export sync test test-all fuzz lint setup help clean
 
 help: ## show this help
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -74,6 +75,16 @@ bench-backbones: setup ## train each backbone on the same small budget (about an
 bench-memory: setup ## peak memory of runs at the sizes of CIFAR-10 and ImageNet 64; the last table of docs/backbones.md
 	@$(PY) benchmarks/memory.py
 
+# The peers' packages in an environment of their own, at the versions that are pinned.
+$(PEERS)/.installed: setup.cfg constraints.txt benchmarks/peers.txt
+	@test -x $(PEERS)/bin/python || python3 -m venv $(PEERS)
+	@echo "installing ddpm_lab and its peers into $(PEERS) (some minutes the first time)"
+	@$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -r benchmarks/peers.txt -e .
+	@touch $@
+
+bench-speed: $(PEERS)/.installed ## images/s of the lab and its peers, in turn (a quarter of an hour on two cores); benchmarks/reports/speed
+	@$(PEERS)/bin/python benchmarks/speed.py
+
 test: setup ## what must pass before each commit; no hub, no GPU
 	@$(PYTEST) -m 'not slow and not gpu and not hub' $(ARGS)
 
@@ -87,5 +98,5 @@ lint: setup ## ruff and mypy
 	@$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check . && $(VENV)/bin/mypy
 
 clean: ## remove .venv and caches; results/ stays
-	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(PEERS) build *.egg-info .pytest_cache .mypy_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

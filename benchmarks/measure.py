@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import resource
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -67,6 +69,23 @@ def forward_flops(network: nn.Module, inputs: tuple[Any, ...], images: int) -> f
 def peak_gigabytes() -> float:
     """Of this process, as the kernel has it."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+
+# A child counts what its parent held when it was forked, so a small process stands between.
+_BETWEEN = """
+import resource, subprocess, sys
+done = subprocess.run(sys.argv[1:], stdout=sys.stderr)
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20)
+sys.exit(done.returncode)
+"""
+
+
+def peak_of(*command: str) -> float:
+    """GB that a command holds at most."""
+    done = subprocess.run([sys.executable, "-c", _BETWEEN, *command], stdout=subprocess.PIPE, text=True)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(command)}: it failed; its own words stand above")
+    return float(done.stdout)
 
 
 def convolution(precision: str, device: torch.device, width: int = 64, batch: int = 128) -> tuple[Callable[[], None], float]:

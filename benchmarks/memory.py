@@ -6,13 +6,13 @@ make bench-memory      writes benchmarks/reports/backbones/memory.json and the t
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
+
+from measure import peak_of
 
 REPORT = Path("benchmarks/reports/backbones/memory.json")
 PAGE = Path("docs/backbones.md")
@@ -22,7 +22,7 @@ IMPROVED = (
 )
 SHORT = [
     "train.images=32", "train.batch=16", "train.samples_every=null", "evaluate.every=null", "evaluate.n=8",
-    "sampling.steps=2", "sampling.batch=4", "variance=learned_range", "sampling.sampler=ancestral", "train.optimizer=AdamW",
+    "sampling.steps=2", "sampling.batch=4", "variance=learned_range", "sampling.sampler=ancestral", "train.optimizer=AdamW", "track=none",
 ]  # fmt: skip
 RUNS = {
     "CIFAR-10, improved-diffusion": (32, f"{{{IMPROVED}, multipliers: [1, 2, 2, 2]}}"),
@@ -59,13 +59,10 @@ def _measured(size: int, backbone: str) -> dict[str, Any]:
             "--results",
             results,
         ]
-        process = subprocess.Popen(command, env={**os.environ, "WANDB_MODE": "disabled"})
-        _, status, usage = os.wait4(process.pid, 0)
-        if status:
-            raise SystemExit(f"{backbone}: the run failed")
+        gigabytes = peak_of(*command)
         result = json.loads((Path(results) / "latest/result.json").read_text())
     return {
-        "gigabytes": usage.ru_maxrss / 2**20,
+        "gigabytes": gigabytes,
         "parameters": result["parameters"],
         "training_seconds": result["training_seconds"],
     }

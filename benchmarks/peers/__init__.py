@@ -50,17 +50,20 @@ class Peer(ABC):
 
 # Imported when they are needed: the time that an import takes is measured, too.
 PEERS = {
-    "annotated": "Annotated",
-    "lucidrains": "Lucidrains",
-    "hf_diffusers": "HfDiffusers",
-    "small_diffusion": "SmallDiffusion",
+    "lab": "lab.Lab",
+    "lab_annotated": "lab.LabAnnotated",
+    "bare": "lab.Bare",
+    "annotated": "annotated.Annotated",
+    "lucidrains": "lucidrains.Lucidrains",
+    "diffusers": "hf_diffusers.HfDiffusers",
+    "smalldiffusion": "small_diffusion.SmallDiffusion",
 }
 
 
-def make(name: str) -> Peer:
-    """That program with freshly initialised weights."""
-    torch.manual_seed(0)
-    return getattr(importlib.import_module(f"peers.{name}"), PEERS[name])()  # type: ignore[no-any-return]
+def kind(name: str) -> type[Peer]:
+    """The class of that program; importing it imports the program."""
+    module, _, called = PEERS[name].partition(".")
+    return getattr(importlib.import_module(f"peers.{module}"), called)  # type: ignore[no-any-return]
 
 
 def garments() -> ImageSet:

@@ -1,0 +1,222 @@
+"""How fast the lab is: against its own bare loop, the published recipe, and its peers, in turn on one machine.
+
+make bench-speed      writes benchmarks/reports/speed/{report.json,report.md,speed.png}; about a quarter of an hour on two cores
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+from contender import Contender
+from fidelity import fidelity_distance
+from measure import convolution, exponent, in_turn, peak_of, product, rate, ratio, spread
+from peers import garments
+
+from ddpm_lab.choice import Choice
+from ddpm_lab.device import pick_device, pick_precision, settle
+from ddpm_lab.environment import describe_environment
+from ddpm_lab.evaluate import BATCH, Evaluator, frechet, measure, numbered
+from ddpm_lab.npz import write_images
+from ddpm_lab.recipe import load_recipe
+from registry.datasets.npz_reader import read_images
+
+REPORT = Path("benchmarks/reports/speed")
+ROUNDS = 5
+# Steps for each turn: about ten seconds, but for the lab and its bare loop, whose turn has to hold a whole checkpoint.
+STEPS = {
+    "lab": 480, "bare": 480, "lab_annotated": 24, "annotated": 6, "lucidrains": 16, "diffusers": 24, "smalldiffusion": 3,
+}  # fmt: skip
+DRAWN, EVALUATIONS = 64, 20  # images, network evaluations each
+JUDGED = 10_000
+
+
+def main() -> None:
+    device = pick_device(None)
+    train = load_recipe("cosine_l2", []).experiment.train
+    settle(device, train.threads)
+    found: dict[str, Any] = {"environment": describe_environment(device, pick_precision("auto", device), train)}
+    found["import"] = _imports()
+    found["ceilings"] = _ceilings(device)
+    found["programs"], found["growth"] = _programs()
+    found["evaluation"], found["growth"]["FID against N"] = _evaluation(device)
+    found["memory"] = _memory()
+    _judge(found)
+    REPORT.mkdir(parents=True, exist_ok=True)
+    (REPORT / "report.json").write_text(json.dumps(found, indent=2) + "\n")
+    _plot(found)
+    template = jinja2.Template(Path(__file__).with_name("speed.md.jinja").read_text(), trim_blocks=True, lstrip_blocks=True)
+    (REPORT / "report.md").write_text(template.render(found))
+    print(f"report: {REPORT / 'report.md'}")
+
+
+def _seconds_of(*command: str) -> Callable[[], float]:
+    return lambda: 1 / rate(partial(subprocess.run, command, check=True, capture_output=True), 1)()
+
+
+def _imports() -> dict[str, Any]:
+    """Seconds of whole processes."""
+    lab = os.fspath(Path(sys.executable).with_name("ddpm-lab"))
+    tasks = {
+        "import torch": _seconds_of(sys.executable, "-c", "import torch"),
+        "import ddpm_lab": _seconds_of(sys.executable, "-c", "import ddpm_lab"),
+        "ddpm-lab list": _seconds_of(lab, "list"),
+    }
+    return {name: spread(values) for name, values in in_turn(tasks, ROUNDS).items()}
+
+
+def _ceilings(device: torch.device) -> dict[str, Any]:
+    """GFLOP/s of a convolution and a matrix product, forward and backward."""
+    tasks = {}
+    for precision in ("bf16", "fp32"):
+        for name, make in (("convolution", convolution), ("product", product)):
+            work, operations = make(precision, device)
+            tasks[f"{name}, {precision}"] = rate(partial(_repeat, work, 5), int(5 * operations / 1e9))
+    return {name: spread(values) for name, values in in_turn(tasks, ROUNDS).items()}
+
+
+def _repeat(work: Callable[[], None], times: int) -> None:
+    for _ in range(times):
+        work()
+
+
+def _programs() -> tuple[dict[str, Any], dict[str, Any]]:
+    """Training and drawing, all programs in turn, each in its own process; then how the lab's time grows."""
+    contenders = {name: Contender(name) for name in STEPS}
+
+    def training(name: str) -> float:
+        done = contenders[name]("train", STEPS[name])
+        return STEPS[name] * contenders[name].about["batch"] / done["seconds"]
+
+    def drawing(name: str) -> float:
+        return DRAWN / contenders[name]("draw", DRAWN, EVALUATIONS)["seconds"]
+
+    rates = in_turn({name: partial(training, name) for name in contenders}, ROUNDS)
+    drawn = in_turn({name: partial(drawing, name) for name in contenders if name != "bare"}, ROUNDS)
+    growth = _growth(contenders["lab"])
+    programs = {
+        name: contender.about | {
+            "training": spread(rates[name]) | {"values": rates[name]},
+            "drawing": spread(drawn[name]) if name in drawn else None,
+            "gigabytes": contender("memory")["gigabytes"],
+        }
+        for name, contender in contenders.items()
+    }  # fmt: skip
+    for contender in contenders.values():
+        contender.close()
+    return programs, growth
+
+
+def _growth(lab: Contender) -> dict[str, Any]:
+    """Seconds against the amount, and the exponent that fits."""
+    images = {steps * 64: partial(lab, "train", steps) for steps in (30, 60, 120, 240)}
+    counts = {count: partial(lab, "draw", count, 10) for count in (128, 256, 512, 1024)}
+    steps = {number: partial(lab, "draw", 256, number) for number in (10, 20, 40, 80)}
+    return {
+        "training against images": _fitted({amount: lambda do=do: do()["seconds"] for amount, do in images.items()}),
+        "drawing against N": _fitted({amount: lambda do=do: do()["seconds"] for amount, do in counts.items()}),
+        "drawing against steps": _fitted({amount: lambda do=do: do()["seconds"] for amount, do in steps.items()}),
+    }
+
+
+def _fitted(tasks: dict[int, Callable[[], float]]) -> dict[str, Any]:
+    values = in_turn({str(amount): task for amount, task in tasks.items()}, 3)
+    seconds = [spread(found)["median"] for found in values.values()]
+    return {"amounts": list(tasks), "seconds": seconds, "exponent": exponent(list(tasks), seconds)}
+
+
+def _evaluation(device: torch.device) -> tuple[dict[str, Any], dict[str, Any]]:
+    """10,000 images on the disk: the lab against torch-fidelity, same extractor, both with the reference in their cache."""
+    data = garments()
+    evaluator = Evaluator(Choice("fashion_cnn", {}), data, device)
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "images.npz"
+        write_images(file, data.test.rows(torch.arange(JUDGED)), None)
+
+        def ours() -> float:
+            fresh = Evaluator(Choice("fashion_cnn", {}), data, device)
+            images = read_images(file)
+            measured = measure([fresh], numbered(images.split(BATCH)), len(images), "evaluating", passing=True)[0]
+            return frechet(fresh.reference, measured)
+
+        def theirs() -> float:
+            return fidelity_distance(read_images(file), data.train.rows(torch.arange(60_000)), f"{folder}/cache", BATCH)
+
+        values = {"ddpm_lab": ours(), "torch-fidelity": theirs()}
+        rates = in_turn({"ddpm_lab": rate(ours, JUDGED), "torch-fidelity": rate(theirs, JUDGED)}, ROUNDS)
+
+    def judged(n: int) -> float:
+        batches = numbered(data.train.rows(torch.arange(n)).split(BATCH))
+        return 1 / rate(lambda: frechet(evaluator.reference, measure([evaluator], batches, n, "", passing=True)[0]), 1)()
+
+    growth = _fitted({n: partial(judged, n) for n in (5_000, 10_000, 20_000, 40_000)})
+    return {
+        "values": values, "rates": {name: spread(found) for name, found in rates.items()},
+        "ratio": ratio(rates["ddpm_lab"], rates["torch-fidelity"]),
+    }, growth  # fmt: skip
+
+
+def _memory() -> dict[str, float]:
+    """Peak GB of whole commands."""
+    lab = os.fspath(Path(sys.executable).with_name("ddpm-lab"))
+    with tempfile.TemporaryDirectory() as results:
+        short = ["train.images=12800", "evaluate.features=[]", "evaluate.every=null", "track=none", "--results", results]
+        run = f"{results}/latest"
+        draw = ["sampling.steps=2", "sampling.sampler=ddim"]
+        return {
+            "training, batch 128": peak_of(lab, "run", "cosine_l2", "train.batch=128", *short),
+            "drawing and FID, N = 1,000": peak_of(lab, "evaluate", run, *draw, "--features", "fashion_cnn", "-n", "1000"),
+            "drawing and FID, N = 10,000": peak_of(lab, "evaluate", run, *draw, "--features", "fashion_cnn", "-n", "10000"),
+        }
+
+
+def _judge(found: dict[str, Any]) -> None:
+    """The figures that follow from the others."""
+    programs = found["programs"]
+    for program in programs.values():
+        ceiling = found["ceilings"][f"convolution, {program['precision']}"]["median"]
+        program["gflops"] = 3 * program["flops"] * program["training"]["median"] / 1e9
+        program["share"] = program["gflops"] / ceiling
+    rates = {name: program["training"]["values"] for name, program in programs.items()}
+    found["ratios"] = {
+        "the annotated network in the lab against the published loop": ratio(rates["lab_annotated"], rates["annotated"]),
+        "the lab's loop against the bare loop": ratio(rates["lab"], rates["bare"]),
+    }
+    found["date"] = time.strftime("%Y-%m-%d")
+
+
+def _plot(found: dict[str, Any]) -> None:
+    programs = {name: program for name, program in found["programs"].items() if name != "bare"}
+    figure, axes = plt.subplots(1, 2, figsize=(11, 3.4), layout="constrained")
+    places = np.arange(len(programs))
+    for axis, key, title in (
+        (axes[0], "training", "training, images/s"), (axes[1], "drawing", f"drawing with {EVALUATIONS} evaluations, images/s"),
+    ):  # fmt: skip
+        medians = [program[key]["median"] for program in programs.values()]
+        below = [program[key]["median"] - program[key]["least"] for program in programs.values()]
+        above = [program[key]["most"] - program[key]["median"] for program in programs.values()]
+        colours = ["#2f6f9f" if name.startswith("lab") else "#b9c4cc" for name in programs]
+        axis.barh(places, medians, xerr=[below, above], color=colours, capsize=3)
+        axis.set_yticks(places, [program["title"] for program in programs.values()] if axis is axes[0] else [])
+        axis.invert_yaxis()
+        axis.set_title(title)
+        for place, median in zip(places, medians, strict=True):
+            axis.text(median, place, f" {median:,.0f}", va="bottom", fontsize=8)
+    figure.savefig(REPORT / "speed.png", dpi=110)
+    plt.close(figure)
+
+
+if __name__ == "__main__":
+    main()
