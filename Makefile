@@ -16,7 +16,7 @@ SHARE   = OMP_NUM_THREADS=$${OMP_NUM_THREADS:-$$(( ($$(getconf _NPROCESSORS_ONLN
 RUNNER  = $(if $(NPROC),$(SHARE) $(PY) -m torch.distributed.run --standalone --nproc-per-node=$(NPROC) -m ddpm_lab,$(LAB))
 RECIPE  = $(EXP) $(SET) --budget $(BUDGET) $(call flag,DEVICE,--device)
 
-.PHONY: run gallery bench-backbones bench-memory bench-speed bench-quality bench-gpu sweep check list sample evaluate ema export sync test test-all fuzz lint setup help clean
+.PHONY: run gallery bench-backbones bench-memory bench-speed bench-quality bench-evaluations bench-gpu sweep check list sample evaluate ema export sync test test-all fuzz lint setup help clean
 
 help: ## show this help
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -84,6 +84,16 @@ $(PEERS)/.installed: setup.cfg constraints.txt benchmarks/peers.txt
 
 bench-speed: $(PEERS)/.installed ## images/s of the lab and its peers, in turn (a quarter of an hour on two cores); benchmarks/reports/speed
 	@$(PEERS)/bin/python benchmarks/speed.py
+
+bench-quality: $(PEERS)/.installed ## [PROGRAMS="lab lucidrains"]: FID against training time (hours on two cores, resumable); benchmarks/reports/quality
+	@$(PEERS)/bin/python benchmarks/quality.py $(PROGRAMS)
+
+bench-evaluations: setup ## RUN=results/latest: FID against evaluations of the network (an hour on two cores, resumable); benchmarks/reports/evaluations
+	@test -n "$(RUN)" || { echo 'make bench-evaluations: name a run, such as RUN=results/latest' >&2; exit 2; }
+	@$(PY) benchmarks/evaluations.py $(RUN)
+
+bench-gpu: setup ## [NETWORKS="dit patch_unet"]: the step on a GPU (ends within ten minutes, resumable); benchmarks/reports/gpu
+	@$(PY) benchmarks/gpu.py $(NETWORKS)
 
 test: setup ## what must pass before each commit; no hub, no GPU
 	@$(PYTEST) -m 'not slow and not gpu and not hub' $(ARGS)

@@ -22,7 +22,8 @@ IMPROVED = (
 )
 SHORT = [
     "train.images=32", "train.batch=16", "train.samples_every=null", "evaluate.every=null", "evaluate.n=8",
-    "sampling.steps=2", "sampling.batch=4", "variance=learned_range", "sampling.sampler=ancestral", "train.optimizer=AdamW", "track=none",
+    "sampling.steps=2", "sampling.batch=4", "variance=learned_range", "sampling.sampler=ancestral", "train.optimizer=AdamW",
+    "track=none",
 ]  # fmt: skip
 RUNS = {
     "CIFAR-10, improved-diffusion": (32, f"{{{IMPROVED}, multipliers: [1, 2, 2, 2]}}"),

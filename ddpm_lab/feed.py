@@ -29,16 +29,19 @@ class Feed:
     def __call__(self, step: int) -> tuple[Tensor, Tensor | None]:
         """uint8 [b, C, H, W] and labels [b] on the device."""
         chosen = next(self._shares(step))
-        labels = None if self.labels is None else self.labels[chosen.to(self.device)]
-        if self.pixels is None:
-            return self._streamed(step).to(self.device), labels
-        return self.pixels[chosen.to(self.device)], labels
+        here = self._sent(chosen)
+        labels = None if self.labels is None else self.labels[here]
+        return (self._sent(self._streamed(step)) if self.pixels is None else self.pixels[here]), labels
 
     def close(self) -> None:
         """End the workers; the next step would begin with others."""
         if self._ahead is not None:
             self._ahead.close()
             self._ahead = None
+
+    def _sent(self, tensor: Tensor) -> Tensor:
+        """The tensor on the device; a GPU is not waited for, which pinned memory allows."""
+        return tensor.pin_memory().to(self.device, non_blocking=True) if self.device.type == "cuda" else tensor.to(self.device)
 
     def _shares(self, step: int) -> Iterator[Tensor]:
         """The numbers of this process's images, from that step on without end.

@@ -75,11 +75,17 @@ class LinearAttention(nn.Module):
         # Three products and not one that is split: the split's gradient would copy what is widest in this network.
         weights = (weight.flatten(1).expand(len(x), -1, -1) for weight in self.to_qkv.weight.chunk(3))
         q, k, v = (_heads(weight @ h) for weight in weights)  # [B, heads, d, H W]
-        context = v @ k.softmax(dim=-1).mT * HEAD_WIDTH**-0.5  # [B, heads, d, d]
+        context = v @ _softmax(k, dim=-1).mT * HEAD_WIDTH**-0.5  # [B, heads, d, d]
         # The output's projection meets the small context before the context meets the pixels.
         mixed = einsum(self.to_out.weight.view(-1, HEADS, HEAD_WIDTH), context, "c h e, b h e d -> b c h d")
-        out = mixed.flatten(2) @ q.softmax(dim=-2).flatten(1, 2) + cast(Tensor, self.to_out.bias)[:, None]
+        out = mixed.flatten(2) @ _softmax(q, dim=-2).flatten(1, 2) + cast(Tensor, self.to_out.bias)[:, None]
         return x + self.norm_out(out.unflatten(2, x.shape[2:]))  # type: ignore[no-any-return]
+
+
+def _softmax(x: Tensor, dim: int) -> Tensor:
+    """In the precision that it comes in: autocast would widen it, only for the product that follows to narrow it again."""
+    with torch.autocast("cuda" if x.is_cuda else "cpu", enabled=False):
+        return x.softmax(dim)
 
 
 def _heads(x: Tensor) -> Tensor:

@@ -1,0 +1,203 @@
+"""FID against training time: the default recipe and each peer's own, on the same cores and data, judged by one protocol.
+
+make bench-quality                        all programs, hours on two cores; go on with the same command where it was stopped
+make bench-quality PROGRAMS="lab annotated"     some of them; the report has what there is so far
+
+Writes benchmarks/reports/quality/{report.json,report.md,quality.png}. What it goes on from lies in results/bench/quality.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import matplotlib.pyplot as plt
+import peers
+import torch
+from peers import Peer, garments
+from torch import Tensor
+
+from ddpm_lab.choice import Choice
+from ddpm_lab.device import pick_device, pick_precision, settle
+from ddpm_lab.environment import describe_environment
+from ddpm_lab.evaluate import Evaluator, evaluate_images, numbered
+from ddpm_lab.files import write_whole
+from ddpm_lab.npz import write_images
+from ddpm_lab.recipe import load_recipe
+from ddpm_lab.run_folder import with_id
+from registry.datasets.npz_reader import read_images
+
+WORK = Path("results/bench/quality")
+REPORT = Path("benchmarks/reports/quality")
+RECIPE = "cosine_l2"
+LENGTHS = (27_360, 109_440, 218_880, 437_760)  # images of the lab's runs; the rate decays over each, so each is whole
+EPOCHS = 300_000  # images: what the annotated recipe was published with
+MARKS = {
+    "annotated": (600.0, math.inf),
+    "lucidrains": (300.0, 600.0),
+    "diffusers": (300.0, 600.0),
+    "smalldiffusion": (300.0, 600.0),
+}
+N, DRAWN = 2000, 200  # images for a value, images in a file
+KEPT_EVERY = 60.0  # seconds of training
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("programs", nargs="*", default=["lab", *MARKS], metavar="PROGRAM")
+    parser.add_argument("--train", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.train:
+        return _train(arguments.train)
+    for name in arguments.programs:
+        if name == "lab":
+            for images in LENGTHS:
+                _run_lab(images)
+        else:
+            # A process of its own: no program is to change the threads or the memory of another.
+            subprocess.run([sys.executable, os.fspath(Path(__file__)), "--train", name], check=True)
+        _report()
+    return None
+
+
+def _run_lab(images: int) -> None:
+    words = ["run", RECIPE, f"train.images={images}", "evaluate.every=null", "train.samples_every=null", "track=none"]
+    place = ["--id", f"images-{images}", "--results", os.fspath(WORK)]
+    subprocess.run([sys.executable, "-m", "ddpm_lab", *words, *place], check=True)
+
+
+def _train(name: str) -> None:
+    """Train a program to each of its marks, and draw there; go on with what was kept."""
+    folder = WORK / name
+    folder.mkdir(parents=True, exist_ok=True)
+    kind, kept = peers.kind(name), folder / "state.pt"
+    torch.manual_seed(0)
+    program = kind()
+    seconds, images = 0.0, 0
+    if kept.exists():
+        known = torch.load(kept, weights_only=True)
+        seconds, images = known["seconds"], known["images"]
+        program.load_state(known["program"])
+        torch.manual_seed(images)  # the data of an epoch that was left comes in another order; no image is special
+    for mark in MARKS[name]:
+        file = folder / f"mark-{mark:g}.pt"
+        while not file.exists():
+            start, before = time.perf_counter(), seconds
+            while seconds < min(mark, before + KEPT_EVERY) and not (mark == math.inf and images >= EPOCHS):
+                program.train(1)
+                images += kind.batch
+                seconds = before + time.perf_counter() - start
+            print(f"{name}: {seconds:.0f} s, {images:,} images", flush=True)
+            state = {"seconds": seconds, "images": images, "program": program.state()}
+            done = seconds >= mark or (mark == math.inf and images >= EPOCHS)
+            for path in (kept, *([file] if done else ())):
+                write_whole(path, partial(torch.save, state))
+        if not all(part.exists() for part in _parts(folder, mark)):
+            program.load_state(torch.load(file, weights_only=True)["program"])
+            _draw(program, folder, mark)
+            program.load_state(torch.load(kept, weights_only=True)["program"])
+
+
+def _draw(program: Peer, folder: Path, mark: float) -> None:
+    for number, file in enumerate(_parts(folder, mark)):
+        if file.exists():
+            continue
+        torch.manual_seed(1000 + number)
+        drawn = program.draw(DRAWN, program.steps)
+        write_images(file, drawn, None)
+        print(f"{folder.name}, mark {mark:g}: {(number + 1) * DRAWN:,} of {N:,} images", flush=True)
+
+
+def _parts(folder: Path, mark: float) -> list[Path]:
+    """The files that hold the images of a mark."""
+    return [folder / f"mark-{mark:g}-{number:02d}.npz" for number in range(N // DRAWN)]
+
+
+def _points() -> Iterator[dict[str, Any]]:
+    """What there is: program, seconds of training, images, FID with its fingerprint."""
+    evaluator = Evaluator(Choice("fashion_cnn", {}), garments(), pick_device(None))
+    for name in MARKS:
+        for mark in MARKS[name]:
+            parts = _parts(WORK / name, mark)
+            if not all(part.exists() for part in parts):
+                continue
+            images = torch.cat([read_images(part) for part in parts])
+            known = torch.load(WORK / name / f"mark-{mark:g}.pt", weights_only=True)
+            yield _point(name, known["seconds"], known["images"], _judged(evaluator, images))
+    for length in LENGTHS:
+        folder = with_id(WORK, RECIPE, f"images-{length}")
+        if folder is None or not folder.result.is_file():
+            continue
+        result = json.loads(folder.result.read_text())
+        yield _point("lab", result["training_seconds"], length, next(m for m in result["metrics"] if m["metric"] == "FID"))
+
+
+def _judged(evaluator: Evaluator, images: Tensor) -> dict[str, Any]:
+    results = evaluate_images([evaluator], numbered(images.split(500)), len(images), {})
+    return next(result for result in results if result["metric"] == "FID")
+
+
+def _point(name: str, seconds: float, images: int, result: dict[str, Any]) -> dict[str, Any]:
+    kept = {key: result[key] for key in ("n", "floor", "fingerprint", "protocol")}
+    return {"program": name, "seconds": seconds, "images": images, "fid": result["value"], **kept}
+
+
+def _report() -> None:
+    points = list(_points())
+    if not points:
+        return
+    if len({point["fingerprint"] for point in points}) != 1:
+        raise SystemExit("these values were not judged by one protocol; remove results/bench/quality and begin again")
+    device = pick_device(None)
+    train = load_recipe(RECIPE, []).experiment.train
+    settle(device, train.threads)
+    about = {name: {"title": peers.kind(name).title, "settings": peers.kind(name).settings} for name in ("lab", *MARKS)}
+    found = {
+        "environment": describe_environment(device, pick_precision("auto", device), train), "programs": about,
+        "points": points, "sooner": _sooner(points), "date": time.strftime("%Y-%m-%d"), "n": N,
+    }  # fmt: skip
+    REPORT.mkdir(parents=True, exist_ok=True)
+    (REPORT / "report.json").write_text(json.dumps(found, indent=2) + "\n")
+    _plot(points, about)
+    template = jinja2.Template(Path(__file__).with_name("quality.md.jinja").read_text(), trim_blocks=True, lstrip_blocks=True)
+    (REPORT / "report.md").write_text(template.render(found))
+    print(f"report: {REPORT / 'report.md'}")
+
+
+def _sooner(points: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """How much sooner the lab has the FID that the annotated recipe ends with: the first whole run that is as good."""
+    ended = [point for point in points if point["program"] == "annotated" and point["images"] >= EPOCHS]
+    as_good = [point for point in points if ended and point["program"] == "lab" and point["fid"] <= ended[0]["fid"]]
+    if not as_good:
+        return None
+    first = min(as_good, key=lambda point: point["seconds"])
+    return {"theirs": ended[0], "ours": first, "ratio": ended[0]["seconds"] / first["seconds"]}
+
+
+def _plot(points: list[dict[str, Any]], about: dict[str, dict[str, str]]) -> None:
+    figure, axis = plt.subplots(figsize=(8, 4.5), layout="constrained")
+    for name in about:
+        own = sorted((point for point in points if point["program"] == name), key=lambda point: point["seconds"])
+        if own:
+            style = {"linewidth": 2.5, "color": "#2f6f9f"} if name == "lab" else {}
+            axis.plot([p["seconds"] for p in own], [p["fid"] for p in own], "o-", label=about[name]["title"], **style)
+    axis.axhline(points[0]["floor"], linestyle=":", color="gray", label="floor: held-out images")
+    axis.set(xscale="log", yscale="log", xlabel="seconds of training", ylabel=f"FID, fashion_cnn, N = {N:,}")
+    axis.legend(fontsize=8)
+    axis.grid(alpha=0.2, which="both")
+    figure.savefig(REPORT / "quality.png", dpi=110)
+    plt.close(figure)
+
+
+if __name__ == "__main__":
+    main()
