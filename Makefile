@@ -16,7 +16,7 @@ SHARE   = OMP_NUM_THREADS=$${OMP_NUM_THREADS:-$$(( ($$(getconf _NPROCESSORS_ONLN
 RUNNER  = $(if $(NPROC),$(SHARE) $(PY) -m torch.distributed.run --standalone --nproc-per-node=$(NPROC) -m ddpm_lab,$(LAB))
 RECIPE  = $(EXP) $(SET) --budget $(BUDGET) $(call flag,DEVICE,--device)
 
-.PHONY: run gallery bench-backbones bench-memory bench-speed bench-quality bench-evaluations bench-gpu sweep check list sample evaluate ema export sync test test-all fuzz lint setup help clean
+.PHONY: run gallery bench-backbones bench-memory bench-speed bench-quality bench-evaluations bench-gpu sweep check list sample evaluate compare ema export sync test test-all fuzz lint setup help clean
 
 help: ## show this help
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -52,6 +52,10 @@ sample: setup ## RUN=results/latest [N=64 SAMPLER= STEPS= SEED= CLASS= GUIDANCE=
 evaluate: setup ## RUN=results/latest|x.npz [N=10000 FEATURES=... and as for sample]: FID and KID with their protocol
 	@test -n "$(RUN)" || { echo 'make evaluate: name a run or an .npz, such as RUN=results/latest' >&2; exit 2; }
 	@$(LAB) evaluate $(RUN) $(SET) $(call flag,N,-n) $(call flag,FEATURES,--features) $(DRAWING)
+
+compare: setup ## RUNS="results/a/1 results/b/2 x.npz" [METRIC=KID N=2000 FEATURES=...]: rank what was measured alike
+	@test -n "$(RUNS)" || { echo 'make compare: name runs, such as RUNS="results/cosine_l1/* results/cosine_l2/*"' >&2; exit 2; }
+	@$(LAB) compare $(RUNS) $(call flag,METRIC,--metric) $(call flag,N,-n) $(call flag,FEATURES,--features)
 
 ema: setup ## RUN=results/latest STD="0.08 0.12": averages of other lengths from a run's snapshots; then WEIGHTS=ema_std0.080
 	@test -n "$(RUN)" -a -n "$(STD)" || { echo 'make ema: name a run and lengths, such as RUN=results/latest STD=0.08' >&2; exit 2; }

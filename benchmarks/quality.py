@@ -24,7 +24,7 @@ import jinja2
 import matplotlib.pyplot as plt
 import peers
 import torch
-from peers import Peer, garments
+from peers import garments
 from torch import Tensor
 
 from ddpm_lab.choice import Choice
@@ -42,11 +42,12 @@ REPORT = Path("benchmarks/reports/quality")
 RECIPE = "cosine_l2"
 LENGTHS = (27_360, 109_440, 218_880, 437_760)  # images of the lab's runs; the rate decays over each, so each is whole
 EPOCHS = 300_000  # images: what the annotated recipe was published with
+# Seconds of training at which images are drawn, the last first; inf is the end of those epochs.
 MARKS = {
-    "annotated": (600.0, math.inf),
-    "lucidrains": (300.0, 600.0),
-    "diffusers": (300.0, 600.0),
-    "smalldiffusion": (300.0, 600.0),
+    "lucidrains": (600.0, 300.0),
+    "smalldiffusion": (600.0, 300.0),
+    "diffusers": (600.0, 300.0),
+    "annotated": (math.inf, 600.0),
 }
 N, DRAWN = 2000, 200  # images for a value, images in a file
 KEPT_EVERY = 60.0  # seconds of training
@@ -55,19 +56,29 @@ KEPT_EVERY = 60.0  # seconds of training
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("programs", nargs="*", default=["lab", *MARKS], metavar="PROGRAM")
-    parser.add_argument("--train", help=argparse.SUPPRESS)
+    parser.add_argument("--train", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--draw", type=float, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    if arguments.train:
-        return _train(arguments.train)
+    if arguments.train or arguments.draw:
+        name, work = arguments.programs[0], _train if arguments.train else partial(_draw, mark=arguments.draw)
+        return work(name)
     for name in arguments.programs:
         if name == "lab":
             for images in LENGTHS:
                 _run_lab(images)
         else:
-            # A process of its own: no program is to change the threads or the memory of another.
-            subprocess.run([sys.executable, os.fspath(Path(__file__)), "--train", name], check=True)
-        _report()
+            _alone(name, "--train")
+    for turn in range(2):
+        for name in arguments.programs:
+            if name != "lab":
+                _alone(name, "--draw", str(MARKS[name][turn]))
+            _report()
     return None
+
+
+def _alone(*words: str) -> None:
+    """In a process of its own: no program is to change the threads or the memory of another."""
+    subprocess.run([sys.executable, os.fspath(Path(__file__)), *words], check=True)
 
 
 def _run_lab(images: int) -> None:
@@ -77,7 +88,7 @@ def _run_lab(images: int) -> None:
 
 
 def _train(name: str) -> None:
-    """Train a program to each of its marks, and draw there; go on with what was kept."""
+    """Train a program to each of its marks; go on with what was kept."""
     folder = WORK / name
     folder.mkdir(parents=True, exist_ok=True)
     kind, kept = peers.kind(name), folder / "state.pt"
@@ -89,7 +100,7 @@ def _train(name: str) -> None:
         seconds, images = known["seconds"], known["images"]
         program.load_state(known["program"])
         torch.manual_seed(images)  # the data of an epoch that was left comes in another order; no image is special
-    for mark in MARKS[name]:
+    for mark in sorted(MARKS[name]):
         file = folder / f"mark-{mark:g}.pt"
         while not file.exists():
             start, before = time.perf_counter(), seconds
@@ -102,20 +113,21 @@ def _train(name: str) -> None:
             done = seconds >= mark or (mark == math.inf and images >= EPOCHS)
             for path in (kept, *([file] if done else ())):
                 write_whole(path, partial(torch.save, state))
-        if not all(part.exists() for part in _parts(folder, mark)):
-            program.load_state(torch.load(file, weights_only=True)["program"])
-            _draw(program, folder, mark)
-            program.load_state(torch.load(kept, weights_only=True)["program"])
 
 
-def _draw(program: Peer, folder: Path, mark: float) -> None:
-    for number, file in enumerate(_parts(folder, mark)):
-        if file.exists():
-            continue
+def _draw(name: str, mark: float) -> None:
+    """The images of a mark, so many to a file; what is there is not drawn again."""
+    folder = WORK / name
+    missing = [(number, file) for number, file in enumerate(_parts(folder, mark)) if not file.exists()]
+    if not missing:
+        return
+    settle(pick_device(None), "auto")  # the memory that it keeps changes no image, and halves the time
+    program = peers.kind(name)()
+    program.load_state(torch.load(folder / f"mark-{mark:g}.pt", weights_only=True)["program"])
+    for number, file in missing:
         torch.manual_seed(1000 + number)
-        drawn = program.draw(DRAWN, program.steps)
-        write_images(file, drawn, None)
-        print(f"{folder.name}, mark {mark:g}: {(number + 1) * DRAWN:,} of {N:,} images", flush=True)
+        write_images(file, program.draw(DRAWN, program.steps), None)
+        print(f"{name}, mark {mark:g}: {(number + 1) * DRAWN:,} of {N:,} images", flush=True)
 
 
 def _parts(folder: Path, mark: float) -> list[Path]:

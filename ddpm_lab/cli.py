@@ -1,4 +1,4 @@
-"""The command line: `ddpm-lab run | sweep | sample | evaluate | ema | export | sync | list | check`."""
+"""The command line: `ddpm-lab run | sweep | sample | evaluate | compare | ema | export | sync | list | check`."""
 
 from __future__ import annotations
 
@@ -99,6 +99,12 @@ def _parsers() -> dict[str, argparse.ArgumentParser]:
         added.add_argument("--weights", help="which weights: ema, raw, ema_2 ..., or what `ema` made")
         device(added)
 
+    comparing = command("compare", "Rank runs and .npz files by what was measured of them, if it was measured alike.")
+    comparing.add_argument("runs", nargs="+", metavar="RUN", help="runs' folders, or .npz files that were evaluated")
+    comparing.add_argument("--metric", default="FID", help="such as KID (default: FID)")
+    comparing.add_argument("--features", help="values in these features only, such as fashion_cnn")
+    comparing.add_argument("-n", type=_count, metavar="N", help="values over so many images only")
+
     exporting = command("export", "Write a run's network to a folder of its own: safetensors, a model card, for diffusers too.")
     exporting.add_argument("run", help="a run's folder, such as results/latest")
     exporting.add_argument("directory", type=Path, help="a new folder")
@@ -170,6 +176,10 @@ def _dispatch(arguments: argparse.Namespace) -> None:
 
         for line in check.lines(load_recipe(arguments.experiment, arguments.overrides, arguments.budget), arguments.device):
             print(line)
+    elif arguments.command == "compare":
+        from ddpm_lab import compare
+
+        print("\n".join(compare.lines(arguments.runs, arguments.metric, arguments.features, arguments.n)))
     elif arguments.command == "run":
         _run(arguments)
     elif arguments.command == "sweep":

@@ -2,6 +2,8 @@
 
 import ast
 import importlib
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -15,13 +17,13 @@ FLOORS = [
     {"ddpm_lab.distributed", "ddpm_lab.status", "ddpm_lab.testing"},
     {"ddpm_lab.yaml_loader", "ddpm_lab.files", "ddpm_lab.rng", "ddpm_lab.choice", "ddpm_lab.progress", "ddpm_lab.diffusion",
      "ddpm_lab.ema", "ddpm_lab.device", "ddpm_lab.bound", "ddpm_lab.muon", "ddpm_lab.post_hoc",
-     "ddpm_lab.feed"},
+     "ddpm_lab.feed", "ddpm_lab.interval", "ddpm_lab.neighbours"},
     {"ddpm_lab.optimizer"},
     {"ddpm_lab.experiment", "ddpm_lab.checkpoint", "ddpm_lab.run_folder", "ddpm_lab.environment", "ddpm_lab.pictures",
      "ddpm_lab.npz"},
     {"ddpm_lab.overrides", "ddpm_lab.sweep_file"},
     {"ddpm_lab.recipe", "ddpm_lab.build", "ddpm_lab.fit", "ddpm_lab.follower", "ddpm_lab.tracking", "ddpm_lab.report",
-     "ddpm_lab.listing", "ddpm_lab.sweep_report"},
+     "ddpm_lab.listing", "ddpm_lab.sweep_report", "ddpm_lab.compare"},
     {"ddpm_lab.sample", "ddpm_lab.evaluate", "ddpm_lab.train", "ddpm_lab.held_out"},
     {"ddpm_lab.loaded", "ddpm_lab.check"},
     {"ddpm_lab.reconstruct", "ddpm_lab.export", "ddpm_lab.export.component", "ddpm_lab.export.unet", "ddpm_lab.export.dit",
@@ -52,6 +54,14 @@ def _imports(file: Path, known: set[str]) -> set[str]:
 
 MODULES = {**_modules("registry"), **_modules("ddpm_lab")}
 GRAPH = {name: _imports(file, set(MODULES)) - {name} for name, file in MODULES.items()}
+
+
+def test_listing_and_checking_do_not_wait_for_slow_packages() -> None:
+    """Each of these takes as long to import as torch, or longer."""
+    slow = {"torchvision", "torchmetrics", "torch_fidelity", "wandb", "datasets", "matplotlib", "scipy", "torch._dynamo"}
+    code = f"import sys, ddpm_lab.cli, ddpm_lab.listing; list(ddpm_lab.listing.lines()); print({slow!r} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
 
 
 def test_registry_never_imports_the_lab() -> None:

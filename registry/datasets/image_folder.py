@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from registry.datasets import DATASETS, ImageSet
 from registry.datasets.pictures import FilePictures, Mode, held_out_mask
@@ -23,6 +22,8 @@ def image_folder(
     Every 1 / `held_out`-th image of the sorted list is kept for testing. `stream`: read the files when they are needed
     instead of holding all in memory (null: where that would take more than 2 GiB).
     """
+    from torchvision.datasets.folder import IMG_EXTENSIONS  # as slow to import as torch
+
     root = Path(folder).expanduser()
     files = sorted(file for file in root.rglob("*") if file.suffix.lower() in IMG_EXTENSIONS)
     if not files:

@@ -11,7 +11,6 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 from torch.utils.data import Dataset
-from torchvision.transforms.functional import pil_to_tensor
 
 from registry.errors import BadInput, reason
 
@@ -59,6 +58,8 @@ class RowPictures(Dataset[Tensor]):
 
 def _squared(image: Image.Image, size: int, mode: Mode) -> Tensor:
     """The middle square, resized (antialiased): [C, size, size]."""
+    from torchvision.transforms.functional import pil_to_tensor  # as slow to import as torch
+
     if image.width * image.height > LARGEST:
         raise BadInput(f"{image.width} x {image.height} pixels, more than {LARGEST:,}; make it smaller")
     if image.mode[0] in "IF":

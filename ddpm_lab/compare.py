@@ -1,0 +1,113 @@
+"""`compare`: runs and .npz files ranked by a value of one protocol, and by nothing else."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ddpm_lab.run_folder import RunFolder
+from registry.errors import BadInput, did_you_mean
+
+Record = dict[str, Any]
+
+
+class Entry(NamedTuple):
+    """A record of a metric, and whose it is."""
+
+    name: str
+    record: Record
+
+
+def lines(names: Sequence[str], metric: str, extractor: str | None, n: int | None) -> Iterator[str]:
+    """The table of `ddpm-lab compare`, the best first.
+
+    Where something was measured more than once, that record counts whose protocol the others share.
+
+    Raises:
+        BadInput: something has no such value, or the protocols differ; the fields that do are named.
+    """
+    found = [_entries(name, metric, extractor, n) for name in names]
+    shared = set.intersection(*({entry.record["fingerprint"] for entry in entries} for entries in found))
+    if not shared:
+        raise BadInput(_difference(found))
+    if len(shared) > 1:
+        kinds = sorted({f"{e.record['extractor']}, N = {e.record['n']}" for e in found[0] if e.record["fingerprint"] in shared})
+        raise BadInput(f"they share values of {len(shared)} protocols ({'; '.join(kinds)}); choose by --features or -n")
+    rows = [entry for entries in found for entry in entries if entry.record["fingerprint"] in shared]
+    rows.sort(key=lambda entry: entry.record["value"])
+    yield from _aligned([["", metric, "made by", "run"], *([str(rank), *_cells(row)] for rank, row in enumerate(rows, 1))])
+    first = rows[0].record
+    protocol = first["protocol"]
+    yield (
+        f"{metric} in {first['extractor']} features, N = {first['n']:,} against {protocol['reference']}; floor"
+        f" {first['floor']:.4g}; protocol {first['fingerprint']}"
+    )
+
+
+def _entries(name: str, metric: str, extractor: str | None, n: int | None) -> list[Entry]:
+    records = [record for record in _records(Path(name)) if record.get("value") is not None]
+    if not records:
+        raise BadInput(f"{name}: nothing was measured there; `ddpm-lab evaluate {name}` does")
+    known = sorted({record["metric"] for record in records})
+    if metric not in known:
+        raise BadInput(f"--metric: {name} has no {metric}; {did_you_mean(metric, known)}")
+    fitting = [
+        record for record in records
+        if record["metric"] == metric and extractor in (None, record["extractor"]) and n in (None, record["n"])
+    ]  # fmt: skip
+    if not fitting:
+        there = sorted({f"{record['extractor']}, N = {record['n']}" for record in records if record["metric"] == metric})
+        raise BadInput(f"{name}: no {metric} of that kind; it has {'; '.join(there)}")
+    return [Entry(name, record) for record in fitting]
+
+
+def _records(path: Path) -> list[Record]:
+    """All that was ever measured of a run or an .npz; the same way of drawing once, as it was measured last."""
+    if path.suffix == ".npz":
+        if not path.is_file():
+            raise BadInput(f"{path}: no such file")
+        files = [path.with_suffix(".evaluation.json")]
+    else:
+        folder = RunFolder.open(path)
+        files = [folder.result, *sorted(folder.path.glob("evaluation-*.json"))]
+    found: dict[str, Record] = {}
+    for file in files:
+        if not file.is_file():
+            continue
+        try:
+            content = json.loads(file.read_text(encoding="utf-8"))
+            for record in content["metrics"] if isinstance(content, dict) else content:
+                if record["value"] is not None:
+                    float(record["value"]), str(record["fingerprint"]), dict(record["protocol"]), int(record["n"])
+                found[json.dumps([record["metric"], record.get("fingerprint"), record.get("generation")])] = record
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            raise BadInput(f"{file}: not a list of measurements; `ddpm-lab evaluate {path}` writes one") from None
+    return list(found.values())
+
+
+def _difference(found: list[list[Entry]]) -> str:
+    """Which fields of the protocol keep the first apart from the one that fits it least."""
+    first = found[0][0]
+    for entries in found[1:]:
+        if first.record["fingerprint"] in {entry.record["fingerprint"] for entry in entries}:
+            continue
+        other = entries[0]
+        ours, theirs = first.record["protocol"], other.record["protocol"]
+        fields = [f"{key}: {ours.get(key)} against {theirs.get(key)}" for key in ours if ours.get(key) != theirs.get(key)]
+        return f"{first.name} and {other.name} were not measured alike ({'; '.join(fields)}); evaluate them alike first"
+    return "these were not measured alike; evaluate them with the same --features and -n first"
+
+
+def _cells(entry: Entry) -> list[str]:
+    record = entry.record
+    made = record.get("generation", {})
+    how = f"{made['sampler']}, {made['steps']} steps, {made['weights']} weights" if "sampler" in made else "unknown"
+    return [f"{record['value']:.4g}", how, entry.name]
+
+
+def _aligned(rows: list[list[str]]) -> Iterator[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
