@@ -101,7 +101,7 @@ def _parsers() -> dict[str, argparse.ArgumentParser]:
 
     comparing = command("compare", "Rank runs and .npz files by what was measured of them, if it was measured alike.")
     comparing.add_argument("runs", nargs="+", metavar="RUN", help="runs' folders, or .npz files that were evaluated")
-    comparing.add_argument("--metric", default="FID", help="such as KID (default: FID)")
+    comparing.add_argument("--metric", default="FID", help="such as KID or recall (default: FID)")
     comparing.add_argument("--features", help="values in these features only, such as fashion_cnn")
     comparing.add_argument("-n", type=_count, metavar="N", help="values over so many images only")
 

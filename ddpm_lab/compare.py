@@ -11,6 +11,7 @@ from ddpm_lab.run_folder import RunFolder
 from registry.errors import BadInput, did_you_mean
 
 Record = dict[str, Any]
+HIGHER = {"precision", "recall", "density", "coverage"}  # is better
 
 
 class Entry(NamedTuple):
@@ -36,8 +37,10 @@ def lines(names: Sequence[str], metric: str, extractor: str | None, n: int | Non
         kinds = sorted({f"{e.record['extractor']}, N = {e.record['n']}" for e in found[0] if e.record["fingerprint"] in shared})
         raise BadInput(f"they share values of {len(shared)} protocols ({'; '.join(kinds)}); choose by --features or -n")
     rows = [entry for entries in found for entry in entries if entry.record["fingerprint"] in shared]
-    rows.sort(key=lambda entry: entry.record["value"])
-    yield from _aligned([["", metric, "made by", "run"], *([str(rank), *_cells(row)] for rank, row in enumerate(rows, 1))])
+    rows.sort(key=lambda entry: entry.record["value"], reverse=metric in HIGHER)
+    yield from _aligned(
+        [["", metric, "95 %", "made by", "run"], *([str(rank), *_cells(row)] for rank, row in enumerate(rows, 1))]
+    )
     first = rows[0].record
     protocol = first["protocol"]
     yield (
@@ -104,7 +107,8 @@ def _cells(entry: Entry) -> list[str]:
     record = entry.record
     made = record.get("generation", {})
     how = f"{made['sampler']}, {made['steps']} steps, {made['weights']} weights" if "sampler" in made else "unknown"
-    return [f"{record['value']:.4g}", how, entry.name]
+    low_high = record.get("interval")
+    return [f"{record['value']:.4g}", f"{low_high[0]:.4g} to {low_high[1]:.4g}" if low_high else "", how, entry.name]
 
 
 def _aligned(rows: list[list[str]]) -> Iterator[str]:

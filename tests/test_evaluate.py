@@ -10,7 +10,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from ddpm_lab.choice import Choice
-from ddpm_lab.evaluate import Evaluator, Statistics, evaluators, frechet, kernel
+from ddpm_lab.evaluate import Evaluator, Measured, Statistics, describe_result, evaluators, frechet, kernel, measure, numbered
+from ddpm_lab.interval import BLOCKS, Moments
 from registry.datasets import ImageSet
 from registry.datasets.shapes import shapes
 
@@ -23,6 +24,10 @@ def _features(count: int, seed: int, shift: float = 0.0) -> Tensor:
 
 def _statistics(features: Tensor) -> Statistics:
     return Statistics(features.sum(0), features.T @ features, torch.tensor(len(features)), features)
+
+
+def _measured(evaluator: Evaluator, images: Tensor) -> Measured:
+    return measure([evaluator], numbered(images.split(70)), len(images), "", passing=True, blocks=BLOCKS)[0]
 
 
 def _by_scipy(a: Tensor, b: Tensor) -> float:
@@ -98,10 +103,31 @@ def test_other_data_or_another_extractor_is_another_protocol(data: ImageSet) -> 
 def test_the_floor_is_below_noise_and_never_promises_more_images_than_are_held_out(data: ImageSet) -> None:
     evaluator = _evaluator(data)
     noise = torch.randint(0, 256, (300, 1, 28, 28), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
-    records = evaluator.results(_statistics(evaluator.features(noise)), {})
-    for record in records:
+    for record in evaluator.results(_measured(evaluator, noise), {})[:2]:  # of FID and KID less is better
         assert record["floor_n"] == len(data.test) == 200
         assert record["floor"] < 0.2 * record["value"], record["metric"]
+
+
+def test_blocks_are_parts_of_the_images_and_an_interval_stands_beside_the_value(data: ImageSet) -> None:
+    evaluator = _evaluator(data)
+    noise = torch.randint(0, 256, (303, 1, 28, 28), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    measured, features = _measured(evaluator, noise), evaluator.features(noise)
+    own = features[3::BLOCKS]
+    assert measured.blocks.count.tolist() == [31, 31, 31, *[30] * 7]
+    torch.testing.assert_close(measured.blocks.outer[3], own.T @ own)
+    torch.testing.assert_close(measured.outer, features.T @ features)
+    assert isinstance(measured.moments, Moments)
+    fid, kid, precision, recall, density, coverage = evaluator.results(measured, {})
+    low, high = fid["interval"]
+    assert low < fid["value"] < high
+    assert fid["floor_interval"][0] < fid["floor"] < fid["floor_interval"][1]
+    assert kid["interval"] is None
+    # Noise is nowhere near the shapes, and the shapes are held out well.
+    for record, name in ((precision, "precision"), (recall, "recall"), (density, "density"), (coverage, "coverage")):
+        assert record["metric"] == name
+        assert record["value"] < 0.1 < 0.5 < record["floor"], name
+        assert "k = " in record["protocol"]["metric"]
+    assert f"FID {fid['value']:.3f}, {low:.3f} to {high:.3f} (fashion_cnn" in describe_result(fid)
 
 
 def test_an_extractor_without_weights_is_reported_and_the_others_stand(data: ImageSet, tmp_path: Path) -> None:
