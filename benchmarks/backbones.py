@@ -14,11 +14,12 @@ import time
 from pathlib import Path
 from typing import Any
 
+from reporting import RECIPE, surroundings
+
 import ddpm_lab
 from ddpm_lab.build import DataShape, build_data, build_model, build_objective
 from ddpm_lab.check import flops_per_image, parameter_count
 from ddpm_lab.device import pick_device, pick_precision
-from ddpm_lab.environment import describe_environment
 from ddpm_lab.held_out import held_out_loss
 from ddpm_lab.recipe import load_recipe
 from ddpm_lab.run_folder import with_id
@@ -27,7 +28,6 @@ from ddpm_lab.train import Trainer
 RESULTS = Path("results/backbones")
 REPORT = Path("benchmarks/reports/backbones/report.json")
 PAGE = Path("docs/backbones.md")
-RECIPE = "cosine_l2"
 BUDGET = [
     "train.images=25600", "train.batch=64", "train.ema.half_life=3000", "train.rate.warmup=3200", "train.samples_every=null",
     "train.checkpoint_every=6400", "sampling.sampler=ddim", "sampling.steps=20", "evaluate.every=null", "evaluate.n=2000",
@@ -51,11 +51,7 @@ def main() -> None:
         subprocess.run(command, check=True)
     speeds = _speeds()
     rows = [_row(name, speeds[name]) for name in NETWORKS]
-    device = pick_device(None)
-    report = {
-        "recipe": RECIPE, "budget": BUDGET, "networks": NETWORKS, "rows": rows,
-        "environment": describe_environment(device, pick_precision("auto", device), load_recipe(RECIPE, []).experiment.train),
-    }  # fmt: skip
+    report = {"recipe": RECIPE, "budget": BUDGET, "networks": NETWORKS, "rows": rows, "environment": surroundings()}
     REPORT.parent.mkdir(parents=True, exist_ok=True)
     REPORT.write_text(json.dumps(report, indent=2) + "\n")
     page = PAGE.read_text()

@@ -13,12 +13,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import matplotlib.pyplot as plt
+from reporting import save_distances, surroundings, write_report
 
 from ddpm_lab.build import build_data
 from ddpm_lab.choice import Choice
-from ddpm_lab.environment import describe_environment
 from ddpm_lab.evaluate import Evaluator, evaluate_images
 from ddpm_lab.files import write_text
 from ddpm_lab.loaded import Run
@@ -87,34 +86,24 @@ def _report(run: Run) -> None:
     rows = sorted(_known(run), key=lambda row: (row["sampler"], row["grid"], row["evaluations"]))
     long = next((row for row in rows if row["sampler"] == LONG["sampler"] and row["steps"] == LONG["steps"]), None)
     as_good = [row for row in rows if long and row["fid"] <= WITHIN * long["fid"]]
-    experiment = run.experiment
     found = {
         "rows": rows, "long": long, "fewest": min(as_good, key=lambda row: row["evaluations"]) if as_good else None, "n": N,
-        "images": experiment.train.images, "run": run.folder.path.parent.name, "within": WITHIN,
-        "environment": describe_environment(run.device, run.precision, experiment.train), "date": time.strftime("%Y-%m-%d"),
+        "images": run.experiment.train.images, "run": run.folder.path.parent.name, "within": WITHIN,
+        "environment": surroundings(run.device), "date": time.strftime("%Y-%m-%d"),
     }  # fmt: skip
-    REPORT.mkdir(parents=True, exist_ok=True)
-    (REPORT / "report.json").write_text(json.dumps(found, indent=2) + "\n")
+    write_report(REPORT, "evaluations.md.jinja", found)
     _plot(rows, long)
-    template = Path(__file__).with_name("evaluations.md.jinja").read_text()
-    text = jinja2.Template(template, trim_blocks=True, lstrip_blocks=True).render(found)
-    (REPORT / "report.md").write_text(text)
 
 
 def _plot(rows: list[dict[str, Any]], long: dict[str, Any] | None) -> None:
-    figure, axis = plt.subplots(figsize=(8, 4.5), layout="constrained")
+    _, axis = plt.subplots(figsize=(8, 4.5), layout="constrained")
     for name in dict.fromkeys((row["sampler"], row["grid"]) for row in rows):
         own = [row for row in rows if (row["sampler"], row["grid"]) == name and row is not long]
         if own:
             axis.plot([row["evaluations"] for row in own], [row["fid"] for row in own], "o-", label=", ".join(name))
     if long:
         axis.axhline(long["fid"], color="black", linewidth=1, label="ancestral, 1,000 steps")
-    axis.axhline(rows[0]["floor"], linestyle=":", color="gray", label="floor: held-out images")
-    axis.set(xscale="log", yscale="log", xlabel="evaluations of the network for an image", ylabel=f"FID, N = {N:,}")
-    axis.legend(fontsize=8)
-    axis.grid(alpha=0.2, which="both")
-    figure.savefig(REPORT / "evaluations.png", dpi=110)
-    plt.close(figure)
+    save_distances(axis, rows[0]["floor"], "evaluations of the network for an image", N, REPORT / "evaluations.png")
 
 
 if __name__ == "__main__":

@@ -15,13 +15,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import torch
 from measure import convolution, forward_flops, product, spread
+from reporting import surroundings, write_report
 
 from ddpm_lab.build import DataShape, build_data, build_model, build_objective
 from ddpm_lab.device import pick_device, pick_precision
-from ddpm_lab.environment import describe_environment
 from ddpm_lab.recipe import load_recipe
 from ddpm_lab.train import Trainer
 from registry.errors import BadInput
@@ -54,7 +53,7 @@ def main() -> None:
         raise SystemExit("there is no GPU on this machine; the report stays as it is")
     device, start = pick_device(arguments.device), time.monotonic()
     torch.set_float32_matmul_precision("high")
-    environment = describe_environment(device, pick_precision("auto", device), load_recipe("cosine_l2", []).experiment.train)
+    environment = surroundings(device)
     found = _kept(environment["hardware"]) or {"environment": environment, "ceilings": _ceilings(device), "rows": []}
     for network in arguments.networks:
         for way in WAYS:
@@ -65,7 +64,7 @@ def main() -> None:
                 return
             found["rows"].append(_row(network, way, device, found["ceilings"]))
             print(found["rows"][-1], flush=True)
-            _write(found)
+            write_report(REPORT, "gpu.md.jinja", found)
 
 
 def _kept(hardware: str) -> dict[str, Any] | None:
@@ -150,13 +149,6 @@ def _waits(trainer: Trainer, number: int, device: torch.device) -> int | None:
     waiting = ("cudaStreamSynchronize", "cudaDeviceSynchronize", "cudaEventSynchronize", "cudaMemcpy")
     # The profiler itself waits once for the device, at its end.
     return max(sum(event.count for event in seen.key_averages() if event.key in waiting) - 1, 0)
-
-
-def _write(found: dict[str, Any]) -> None:
-    REPORT.mkdir(parents=True, exist_ok=True)
-    (REPORT / "report.json").write_text(json.dumps(found, indent=2) + "\n")
-    template = Path(__file__).with_name("gpu.md.jinja").read_text()
-    (REPORT / "report.md").write_text(jinja2.Template(template, trim_blocks=True, lstrip_blocks=True).render(found))
 
 
 if __name__ == "__main__":

@@ -48,25 +48,10 @@ def _measured(size: int, backbone: str) -> dict[str, Any]:
     """One run in a process of its own; the kernel says how much it held at most."""
     dataset = f"dataset={{name: shapes, size: {size}, channels: 3, count: 64}}"
     with tempfile.TemporaryDirectory() as results:
-        command = [
-            sys.executable,
-            "-m",
-            "ddpm_lab",
-            "run",
-            "smoke",
-            dataset,
-            f"backbone={backbone}",
-            *SHORT,
-            "--results",
-            results,
-        ]
-        gigabytes = peak_of(*command)
+        words = ["run", "smoke", dataset, f"backbone={backbone}", *SHORT, "--results", results]
+        gigabytes = peak_of(sys.executable, "-m", "ddpm_lab", *words)
         result = json.loads((Path(results) / "latest/result.json").read_text())
-    return {
-        "gigabytes": gigabytes,
-        "parameters": result["parameters"],
-        "training_seconds": result["training_seconds"],
-    }
+    return {"gigabytes": gigabytes, "parameters": result["parameters"], "training_seconds": result["training_seconds"]}
 
 
 def _table(rows: list[dict[str, Any]]) -> str:

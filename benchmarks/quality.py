@@ -20,26 +20,23 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import matplotlib.pyplot as plt
 import peers
 import torch
 from peers import garments
+from reporting import RECIPE, save_distances, surroundings, write_report
 from torch import Tensor
 
 from ddpm_lab.choice import Choice
-from ddpm_lab.device import pick_device, pick_precision, settle
-from ddpm_lab.environment import describe_environment
+from ddpm_lab.device import pick_device, settle
 from ddpm_lab.evaluate import Evaluator, evaluate_images, numbered
 from ddpm_lab.files import write_whole
 from ddpm_lab.npz import write_images
-from ddpm_lab.recipe import load_recipe
 from ddpm_lab.run_folder import with_id
 from registry.datasets.npz_reader import read_images
 
 WORK = Path("results/bench/quality")
 REPORT = Path("benchmarks/reports/quality")
-RECIPE = "cosine_l2"
 LENGTHS = (27_360, 109_440, 218_880, 437_760)  # images of the lab's runs; the rate decays over each, so each is whole
 EPOCHS = 300_000  # images: what the annotated recipe was published with
 # Seconds of training at which images are drawn, the last first; inf is the end of those epochs.
@@ -103,14 +100,14 @@ def _train(name: str) -> None:
     for mark in sorted(MARKS[name]):
         file = folder / f"mark-{mark:g}.pt"
         while not file.exists():
-            start, before = time.perf_counter(), seconds
-            while seconds < min(mark, before + KEPT_EVERY) and not (mark == math.inf and images >= EPOCHS):
+            start, before, done = time.perf_counter(), seconds, False
+            while not done and seconds < before + KEPT_EVERY:
                 program.train(1)
                 images += kind.batch
                 seconds = before + time.perf_counter() - start
+                done = images >= EPOCHS if mark == math.inf else seconds >= mark
             print(f"{name}: {seconds:.0f} s, {images:,} images", flush=True)
             state = {"seconds": seconds, "images": images, "program": program.state()}
-            done = seconds >= mark or (mark == math.inf and images >= EPOCHS)
             for path in (kept, *([file] if done else ())):
                 write_whole(path, partial(torch.save, state))
 
@@ -170,20 +167,13 @@ def _report() -> None:
         return
     if len({point["fingerprint"] for point in points}) != 1:
         raise SystemExit("these values were not judged by one protocol; remove results/bench/quality and begin again")
-    device = pick_device(None)
-    train = load_recipe(RECIPE, []).experiment.train
-    settle(device, train.threads)
     about = {name: {"title": peers.kind(name).title, "settings": peers.kind(name).settings} for name in ("lab", *MARKS)}
     found = {
-        "environment": describe_environment(device, pick_precision("auto", device), train), "programs": about,
-        "points": points, "sooner": _sooner(points), "date": time.strftime("%Y-%m-%d"), "n": N,
+        "environment": surroundings(), "programs": about, "points": points, "sooner": _sooner(points),
+        "date": time.strftime("%Y-%m-%d"), "n": N,
     }  # fmt: skip
-    REPORT.mkdir(parents=True, exist_ok=True)
-    (REPORT / "report.json").write_text(json.dumps(found, indent=2) + "\n")
+    write_report(REPORT, "quality.md.jinja", found)
     _plot(points, about)
-    template = jinja2.Template(Path(__file__).with_name("quality.md.jinja").read_text(), trim_blocks=True, lstrip_blocks=True)
-    (REPORT / "report.md").write_text(template.render(found))
-    print(f"report: {REPORT / 'report.md'}")
 
 
 def _sooner(points: list[dict[str, Any]]) -> dict[str, Any] | None:
@@ -197,18 +187,13 @@ def _sooner(points: list[dict[str, Any]]) -> dict[str, Any] | None:
 
 
 def _plot(points: list[dict[str, Any]], about: dict[str, dict[str, str]]) -> None:
-    figure, axis = plt.subplots(figsize=(8, 4.5), layout="constrained")
+    _, axis = plt.subplots(figsize=(8, 4.5), layout="constrained")
     for name in about:
         own = sorted((point for point in points if point["program"] == name), key=lambda point: point["seconds"])
         if own:
             style = {"linewidth": 2.5, "color": "#2f6f9f"} if name == "lab" else {}
             axis.plot([p["seconds"] for p in own], [p["fid"] for p in own], "o-", label=about[name]["title"], **style)
-    axis.axhline(points[0]["floor"], linestyle=":", color="gray", label="floor: held-out images")
-    axis.set(xscale="log", yscale="log", xlabel="seconds of training", ylabel=f"FID, fashion_cnn, N = {N:,}")
-    axis.legend(fontsize=8)
-    axis.grid(alpha=0.2, which="both")
-    figure.savefig(REPORT / "quality.png", dpi=110)
-    plt.close(figure)
+    save_distances(axis, points[0]["floor"], "seconds of training", N, REPORT / "quality.png")
 
 
 if __name__ == "__main__":

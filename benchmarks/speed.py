@@ -5,7 +5,6 @@ make bench-speed      writes benchmarks/reports/speed/{report.json,report.md,spe
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -16,7 +15,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
@@ -24,13 +22,12 @@ from contender import Contender
 from fidelity import fidelity_distance
 from measure import convolution, exponent, in_turn, peak_of, product, rate, ratio, spread
 from peers import garments
+from reporting import surroundings, write_report
 
 from ddpm_lab.choice import Choice
-from ddpm_lab.device import pick_device, pick_precision, settle
-from ddpm_lab.environment import describe_environment
+from ddpm_lab.device import pick_device
 from ddpm_lab.evaluate import BATCH, Evaluator, frechet, measure, numbered
 from ddpm_lab.npz import write_images
-from ddpm_lab.recipe import load_recipe
 from registry.datasets.npz_reader import read_images
 
 REPORT = Path("benchmarks/reports/speed")
@@ -45,21 +42,15 @@ JUDGED = 10_000
 
 def main() -> None:
     device = pick_device(None)
-    train = load_recipe("cosine_l2", []).experiment.train
-    settle(device, train.threads)
-    found: dict[str, Any] = {"environment": describe_environment(device, pick_precision("auto", device), train)}
+    found: dict[str, Any] = {"environment": surroundings(device)}
     found["import"] = _imports()
     found["ceilings"] = _ceilings(device)
     found["programs"], found["growth"] = _programs()
     found["evaluation"], found["growth"]["FID against N"] = _evaluation(device)
     found["memory"] = _memory()
     _judge(found)
-    REPORT.mkdir(parents=True, exist_ok=True)
-    (REPORT / "report.json").write_text(json.dumps(found, indent=2) + "\n")
+    write_report(REPORT, "speed.md.jinja", found)
     _plot(found)
-    template = jinja2.Template(Path(__file__).with_name("speed.md.jinja").read_text(), trim_blocks=True, lstrip_blocks=True)
-    (REPORT / "report.md").write_text(template.render(found))
-    print(f"report: {REPORT / 'report.md'}")
 
 
 def _seconds_of(*command: str) -> Callable[[], float]:
@@ -121,13 +112,17 @@ def _programs() -> tuple[dict[str, Any], dict[str, Any]]:
 
 def _growth(lab: Contender) -> dict[str, Any]:
     """Seconds against the amount, and the exponent that fits."""
-    images = {steps * 64: partial(lab, "train", steps) for steps in (30, 60, 120, 240)}
-    counts = {count: partial(lab, "draw", count, 10) for count in (128, 256, 512, 1024)}
-    steps = {number: partial(lab, "draw", 256, number) for number in (10, 20, 40, 80)}
+
+    def seconds(order: str, *numbers: int) -> Callable[[], float]:
+        return lambda: lab(order, *numbers)["seconds"]
+
+    images = {steps * 64: seconds("train", steps) for steps in (30, 60, 120, 240)}
+    counts = {count: seconds("draw", count, 10) for count in (128, 256, 512, 1024)}
+    steps = {number: seconds("draw", 256, number) for number in (10, 20, 40, 80)}
     return {
-        "training against images": _fitted({amount: lambda do=do: do()["seconds"] for amount, do in images.items()}),
-        "drawing against N": _fitted({amount: lambda do=do: do()["seconds"] for amount, do in counts.items()}),
-        "drawing against steps": _fitted({amount: lambda do=do: do()["seconds"] for amount, do in steps.items()}),
+        "training against images": _fitted(images),
+        "drawing against N": _fitted(counts),
+        "drawing against steps": _fitted(steps),
     }
 
 

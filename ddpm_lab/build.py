@@ -79,12 +79,17 @@ def _configured(shelf: str, choice: Choice) -> Callable[..., object]:
     return SHELVES[shelf].configure(choice.name, choice.options)
 
 
-def build_data(experiment: Experiment) -> ImageSet:
-    """The data set, fetched if need be."""
+def build_images(choice: Choice) -> ImageSet:
+    """A data set, fetched if need be."""
     try:
-        data: ImageSet = _configured("datasets", experiment.dataset)()  # type: ignore[assignment]
+        return _configured("datasets", choice)()  # type: ignore[return-value]
     except (OSError, RuntimeError, MemoryError) as error:  # a folder that is no folder; more images than memory
-        raise BadInput(f"dataset: {experiment.dataset.name} cannot be had so: {reason(error)}") from None
+        raise BadInput(f"dataset: {choice.name} cannot be had so: {reason(error)}") from None
+
+
+def build_data(experiment: Experiment) -> ImageSet:
+    """The data set of an experiment."""
+    data = build_images(experiment.dataset)
     if experiment.classes and data.classes is None:
         raise BadInput(f"classes: true, but the data set '{data.name}' has no labels")
     if experiment.train.batch > len(data.train):

@@ -13,7 +13,15 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from ddpm_lab.build import DataShape, Model, build_data, build_model, build_objective, build_procedure
-from ddpm_lab.device import autocast, describe_device, pick_compile, pick_device, pick_memory_format, pick_precision, settle
+from ddpm_lab.device import (
+    autocast,
+    describe_device,
+    describe_memory_format,
+    pick_compile,
+    pick_device,
+    pick_precision,
+    settle,
+)  # fmt: skip
 from ddpm_lab.experiment import Experiment
 from ddpm_lab.fit import require_fit, terminal_snr, warnings
 from ddpm_lab.loaded import guides
@@ -50,7 +58,7 @@ def lines(recipe: Recipe, device: str | None) -> Iterator[str]:
     yield f"path        {experiment.schedule.name}, T = {path.steps}, terminal SNR {terminal_snr(path):.2e}"
     for warning in warnings(experiment, model, objective):
         yield f"warning     {warning}"
-    layout = str(pick_memory_format(experiment.train.memory_format, torch_device)).removeprefix("torch.")
+    layout = describe_memory_format(experiment.train.memory_format, torch_device)
     compiled = ", compiled" if pick_compile(experiment.train.compile, torch_device) else ""
     yield f"machine     {describe_device(torch_device)}; {precision}, {layout}{compiled}"
     trainer = Trainer(experiment, model, objective, data.train, precision)

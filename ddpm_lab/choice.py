@@ -31,16 +31,24 @@ def chosen_by(check: Callable[[str, Mapping[str, Any]], Mapping[str, Any]], noun
     `loss: l1` is short for `loss: {name: l1}`.
     """
 
-    def read(value: Any) -> Choice:
-        if isinstance(value, Choice):
-            return value
-        mapping = {"name": value} if isinstance(value, str) else value
-        if not isinstance(mapping, dict) or not isinstance(mapping.get("name"), str):
-            raise BadInput(f"expected the name of a {noun}, or {{name: ..., option: ...}}, got {value!r}")
-        options = {key: option for key, option in mapping.items() if key != "name"}
-        return Choice(mapping["name"], check(mapping["name"], options))
+    return Annotated[
+        InstanceOf[Choice], BeforeValidator(lambda value: read_choice(value, check, noun)), PlainSerializer(Choice.flat)
+    ]
 
-    return Annotated[InstanceOf[Choice], BeforeValidator(read), PlainSerializer(Choice.flat)]
+
+def read_choice(value: Any, check: Callable[[str, Mapping[str, Any]], Mapping[str, Any]], noun: str) -> Choice:
+    """A part's name, or `{name: ..., option: ...}`, with its options checked.
+
+    Raises:
+        BadInput: it is neither, or an option is wrong.
+    """
+    if isinstance(value, Choice):
+        return value
+    mapping = {"name": value} if isinstance(value, str) else value
+    if not isinstance(mapping, dict) or not isinstance(mapping.get("name"), str):
+        raise BadInput(f"expected the name of a {noun}, or {{name: ..., option: ...}}, got {value!r}")
+    options = {key: option for key, option in mapping.items() if key != "name"}
+    return Choice(mapping["name"], check(mapping["name"], options))
 
 
 def from_shelf(shelf: Shelf) -> Any:

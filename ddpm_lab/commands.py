@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from ddpm_lab import distributed
-from ddpm_lab.build import DataShape, build_data
-from ddpm_lab.choice import Choice
+from ddpm_lab.build import DataShape, build_data, build_images
+from ddpm_lab.choice import Choice, read_choice
 from ddpm_lab.device import pick_device
-from ddpm_lab.evaluate import BATCH, describe_result, evaluate_images, evaluators
+from ddpm_lab.evaluate import BATCH, evaluate_images, evaluators
 from ddpm_lab.experiment import Sampling
 from ddpm_lab.export import export as write_export
 from ddpm_lab.files import write_text, write_whole
@@ -22,7 +22,7 @@ from ddpm_lab.overrides import value_of
 from ddpm_lab.pictures import save_grid
 from ddpm_lab.progress import say
 from ddpm_lab.reconstruct import reconstruct
-from registry.datasets import ImageSet
+from ddpm_lab.records import describe
 from registry.datasets.npz_reader import read_images
 from registry.errors import BadInput, did_you_mean
 from registry.plugins import SHELVES
@@ -59,7 +59,7 @@ def evaluate(arguments: argparse.Namespace) -> None:
     if not distributed.is_main():
         return
     for result in results:
-        print(describe_result(result))
+        print(describe(result))
     write_text(file, json.dumps(results, indent=2) + "\n")
     say(f"results: {file}")
 
@@ -155,7 +155,7 @@ def _evaluate_npz(path: Path, arguments: argparse.Namespace) -> tuple[list[dict[
         raise BadInput(f"{path}: a distance between distributions needs two images or more")
     dataset = _reference(arguments.dataset or "fashion_mnist")
     with distributed.first_on_each_machine():
-        data: ImageSet = SHELVES["datasets"].configure(dataset.name, dataset.options)()
+        data = build_images(dataset)
         ready, missing = evaluators(_extractors(arguments, (Choice("fashion_cnn", {}),)), data, pick_device(arguments.device))
     batches = ((start, images[:n][start : start + BATCH]) for start in distributed.dealt(range(0, n, BATCH)))
     results = evaluate_images(ready, batches, n, {"source": path.name})
@@ -165,10 +165,7 @@ def _evaluate_npz(path: Path, arguments: argparse.Namespace) -> tuple[list[dict[
 def _reference(text: str) -> Choice:
     """`cifar10`, or `{name: image_folder, folder: PATH}`, as in an experiment."""
     try:
-        value = value_of(text)
-        options = dict(value) if isinstance(value, dict) else {"name": str(value)}
-        name = str(options.pop("name", None))
-        return Choice(name, SHELVES["datasets"].check(name, options))
+        return read_choice(value_of(text), SHELVES["datasets"].check, "dataset")
     except BadInput as error:
         raise BadInput(f"--dataset: {error}") from None
 

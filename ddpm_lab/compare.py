@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+from ddpm_lab.records import HIGHER, Record, drawn_by
 from ddpm_lab.run_folder import RunFolder
+from ddpm_lab.text import aligned
 from registry.errors import BadInput, did_you_mean
-
-Record = dict[str, Any]
-HIGHER = {"precision", "recall", "density", "coverage"}  # is better
 
 
 class Entry(NamedTuple):
@@ -38,7 +37,7 @@ def lines(names: Sequence[str], metric: str, extractor: str | None, n: int | Non
         raise BadInput(f"they share values of {len(shared)} protocols ({'; '.join(kinds)}); choose by --features or -n")
     rows = [entry for entries in found for entry in entries if entry.record["fingerprint"] in shared]
     rows.sort(key=lambda entry: entry.record["value"], reverse=metric in HIGHER)
-    yield from _aligned(
+    yield from aligned(
         [["", metric, "95 %", "made by", "run"], *([str(rank), *_cells(row)] for rank, row in enumerate(rows, 1))]
     )
     first = rows[0].record
@@ -105,13 +104,6 @@ def _difference(found: list[list[Entry]]) -> str:
 
 def _cells(entry: Entry) -> list[str]:
     record = entry.record
-    made = record.get("generation", {})
-    how = f"{made['sampler']}, {made['steps']} steps, {made['weights']} weights" if "sampler" in made else "unknown"
     low_high = record.get("interval")
-    return [f"{record['value']:.4g}", f"{low_high[0]:.4g} to {low_high[1]:.4g}" if low_high else "", how, entry.name]
-
-
-def _aligned(rows: list[list[str]]) -> Iterator[str]:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+    around = f"{low_high[0]:.4g} to {low_high[1]:.4g}" if low_high else ""
+    return [f"{record['value']:.4g}", around, drawn_by(record) or "unknown", entry.name]

@@ -50,6 +50,11 @@ def pick_memory_format(wanted: str, device: torch.device) -> torch.memory_format
     return torch.channels_last if last else torch.contiguous_format
 
 
+def describe_memory_format(wanted: str, device: torch.device) -> str:
+    """What it comes to on that device, in torch's own word."""
+    return str(pick_memory_format(wanted, device)).removeprefix("torch.")
+
+
 def pick_compile(wanted: bool | Literal["auto"], device: torch.device) -> bool:
     """`auto` compiles for a GPU where Triton is at hand; on a CPU it gained nothing and cost a minute or two."""
     return bool(device.type == "cuda" and has_triton()) if wanted == "auto" else wanted

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from ddpm_lab.device import describe_device, pick_compile, pick_memory_format
+from ddpm_lab.device import describe_device, describe_memory_format, pick_compile
 from ddpm_lab.experiment import Train
 
 PACKAGES = (
@@ -28,7 +28,7 @@ def describe_environment(device: torch.device, precision: str, train: Train) -> 
         "hardware": describe_device(device),
         "threads": torch.get_num_threads(),
         "precision": precision,
-        "memory_format": str(pick_memory_format(train.memory_format, device)).removeprefix("torch."),
+        "memory_format": describe_memory_format(train.memory_format, device),
         "compile": pick_compile(train.compile, device),
         "commit": _commit(),
         "packages": {name: version for name in PACKAGES if (version := _version(name))},

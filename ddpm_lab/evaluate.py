@@ -21,6 +21,7 @@ from ddpm_lab.files import write_whole
 from ddpm_lab.interval import BLOCKS, Moments, frechet_interval
 from ddpm_lab.neighbours import MANIFOLD, NEIGHBOURS, density_coverage, precision_recall
 from ddpm_lab.progress import Progress, say
+from ddpm_lab.records import Protocol, Record
 from ddpm_lab.rng import generator
 from registry.datasets import ImageSet
 from registry.datasets.cache import cache_folder
@@ -31,27 +32,7 @@ BATCH = 500
 KID_SUBSETS = 100
 KID_SUBSET = 1000
 KEPT = 10_000  # features, at most, for the kernel distance
-Result = dict[str, Any]
 Interval = tuple[float, float] | None
-
-
-@dataclass(frozen=True)
-class Protocol:
-    """All that a value depends on besides the images."""
-
-    metric: str
-    extractor: str
-    extractor_hash: str
-    resize: str
-    quantisation: str
-    reference: str
-    reference_hash: str
-    n: int
-
-    @property
-    def fingerprint(self) -> str:
-        """12 hexadecimal digits; two values may be ranked only where these agree."""
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:12]
 
 
 @dataclass(frozen=True)
@@ -167,7 +148,7 @@ class Evaluator:
             self._floors[n] = self.all_values(held_out), self.intervals(held_out)
         return (*self._floors[n], n)
 
-    def results(self, images: Measured, generation: dict[str, Any]) -> list[Result]:
+    def results(self, images: Measured, generation: dict[str, Any]) -> list[Record]:
         """One record for each metric: value, interval, floor, protocol, how the images were made."""
         n = int(images.count)
         floors, floor_intervals, floor_n = self.floor(n)
@@ -252,12 +233,12 @@ def kernel(reference: Statistics, images: Statistics) -> float:
     return float(mean)
 
 
-def unavailable(choice: Choice, error: BadInput) -> Result:
+def unavailable(choice: Choice, error: BadInput) -> Record:
     """The record of a metric whose extractor cannot be had."""
     return {"metric": "FID", "extractor": choice.name, "value": None, "unavailable": str(error)}
 
 
-def evaluators(choices: Iterable[Choice], data: ImageSet, device: torch.device) -> tuple[list[Evaluator], list[Result]]:
+def evaluators(choices: Iterable[Choice], data: ImageSet, device: torch.device) -> tuple[list[Evaluator], list[Record]]:
     """The evaluators that can be had, and a record for each one that cannot."""
     ready, missing = [], []
     for choice in choices:
@@ -300,7 +281,7 @@ def measure(
 
 def evaluate_images(
     ready: list[Evaluator], batches: Iterable[tuple[int, Tensor]], total: int, generation: dict[str, Any]
-) -> list[Result]:
+) -> list[Record]:
     """All metrics of the images, from all evaluators; in several processes, in the main one."""
     if not ready:
         return []
@@ -310,21 +291,3 @@ def evaluate_images(
     return [
         result for evaluator, images in zip(ready, measured, strict=True) for result in evaluator.results(images, generation)
     ]
-
-
-def describe_result(result: Result) -> str:
-    """`FID 3.21, 3.05 to 3.37 (fashion_cnn, N = 2,000 against fashion_mnist/train; floor 1.02; ddim, 50 steps ...)`."""
-    if result["value"] is None:
-        return f"{result['metric']} unavailable ({result['extractor']}: {result['unavailable']})"
-    made = result["generation"]
-    how = f"{made['sampler']}, {made['steps']} steps, {made['weights']} weights" if "sampler" in made else "made by: unknown"
-    digits = 5 if result["metric"] == "KID" else 3
-    floor = f"floor {result['floor']:.{digits}f}" + (
-        f" at N = {result['floor_n']:,}" if result["floor_n"] != result["n"] else ""
-    )
-    low_high = result.get("interval")
-    around = f", {low_high[0]:.{digits}f} to {low_high[1]:.{digits}f}" if low_high else ""
-    return (
-        f"{result['metric']} {result['value']:.{digits}f}{around} ({result['extractor']}, N = {result['n']:,} against"
-        f" {result['protocol']['reference']}; {floor}; {how}; protocol {result['fingerprint']})"
-    )

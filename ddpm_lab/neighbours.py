@@ -29,9 +29,8 @@ def density_coverage(images: Tensor, reference: Tensor, neighbours: int = NEIGHB
 
     Naeem et al. 2020, eq. 3 and 4: near is within the distance of a reference point to its k-th neighbour in the reference.
     """
-    radii = torch.cat(
-        [_nearest(rows, reference, neighbours + 1)[:, -1] for rows in reference.split(TILE)]
-    )  # itself is the first
+    # Of a point's neighbours in its own set the first is itself.
+    radii = torch.cat([_nearest(rows, reference, neighbours + 1)[:, -1] for rows in reference.split(TILE)])
     within, covered = 0, torch.zeros(len(reference), dtype=torch.bool, device=reference.device)
     for rows in images.split(TILE):
         near = torch.cdist(rows, reference) <= radii  # [rows, M]

@@ -17,7 +17,7 @@ from ddpm_lab.build import DataShape, build_data, build_model, build_objective, 
 from ddpm_lab.checkpoint import Checkpoints, State, save_weights
 from ddpm_lab.device import pick_precision, settle
 from ddpm_lab.environment import describe_environment
-from ddpm_lab.evaluate import describe_result, evaluate_images, evaluators, measure
+from ddpm_lab.evaluate import evaluate_images, evaluators, measure
 from ddpm_lab.experiment import Experiment
 from ddpm_lab.files import discreet, write_text, write_whole
 from ddpm_lab.fit import require_fit, warnings
@@ -25,6 +25,7 @@ from ddpm_lab.loaded import describe_generation, guides
 from ddpm_lab.pictures import save_grid
 from ddpm_lab.progress import say
 from ddpm_lab.recipe import Recipe, dump, load_recipe
+from ddpm_lab.records import describe
 from ddpm_lab.report import write_report
 from ddpm_lab.run_folder import RunFolder, newest_unfinished, with_id
 from ddpm_lab.sample import Drawing
@@ -206,7 +207,7 @@ class Execution:
         write_report(self.folder, result)
         write_text(self.folder.result, json.dumps(result, indent=2) + "\n")
         for line in results:
-            say(describe_result(line))
+            say(describe(line))
         say(f"report: {self.folder.report}")
 
     def _open(self, recipe: Recipe, results: Path, resume: bool, run_id: str | None) -> tuple[Path, State | None]:

@@ -12,6 +12,7 @@ from typing import Any
 
 from ddpm_lab.files import write_whole
 from ddpm_lab.sweep_file import Metric, Parameter
+from ddpm_lab.text import aligned
 
 PANELS = 4  # in a row
 
@@ -50,10 +51,7 @@ def table(rows: list[Row], metric: Metric) -> tuple[str, str]:
     ]  # fmt: skip
     stream = io.StringIO()
     csv.writer(stream, lineterminator="\n").writerows([head, *lines])
-    widths = [max(map(len, column)) for column in zip(head, *lines, strict=True)]
-    text = "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in [head, *lines]
-    )
+    text = "\n".join(aligned([head, *lines]))
     if len(prints) > 1:
         text += f"\nnot ranked: these are values of {len(prints)} protocols; `result.json` of each run says what differs"
     return text, stream.getvalue()

@@ -10,8 +10,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from ddpm_lab.choice import Choice
-from ddpm_lab.evaluate import Evaluator, Measured, Statistics, describe_result, evaluators, frechet, kernel, measure, numbered
+from ddpm_lab.evaluate import Evaluator, Measured, Statistics, evaluators, frechet, kernel, measure, numbered
 from ddpm_lab.interval import BLOCKS, Moments
+from ddpm_lab.records import describe
 from registry.datasets import ImageSet
 from registry.datasets.shapes import shapes
 
@@ -127,7 +128,7 @@ def test_blocks_are_parts_of_the_images_and_an_interval_stands_beside_the_value(
         assert record["metric"] == name
         assert record["value"] < 0.1 < 0.5 < record["floor"], name
         assert "k = " in record["protocol"]["metric"]
-    assert f"FID {fid['value']:.3f}, {low:.3f} to {high:.3f} (fashion_cnn" in describe_result(fid)
+    assert f"FID {fid['value']:.3f}, {low:.3f} to {high:.3f} (fashion_cnn" in describe(fid)
 
 
 def test_an_extractor_without_weights_is_reported_and_the_others_stand(data: ImageSet, tmp_path: Path) -> None:

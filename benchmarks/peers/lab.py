@@ -10,9 +10,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ddpm_lab.build import build_procedure
 from ddpm_lab.device import autocast, pick_device
+from ddpm_lab.loaded import guides
 from ddpm_lab.recipe import load_recipe
 from ddpm_lab.run import Execution
+from ddpm_lab.sample import Drawing
 from ddpm_lab.train import Hooks
 from peers import Peer
 
@@ -43,10 +46,6 @@ class Lab(Peer):
         trainer.run(Hooks(execution.log, execution.sample, execution.evaluate, execution.snapshot, execution.checkpoint))
 
     def draw(self, count: int, steps: int) -> Tensor:
-        from ddpm_lab.build import build_procedure
-        from ddpm_lab.loaded import guides
-        from ddpm_lab.sample import Drawing
-
         execution = self.execution
         sampling = execution.experiment.sampling.model_copy(update={"steps": steps})
         procedure = build_procedure(sampling, execution.model, guides(execution.model, execution.shape, None))
@@ -84,16 +83,14 @@ class Bare(Lab):
 
     def __init__(self) -> None:
         super().__init__()
-        device = self.trainer.device
         self.fixed = self.inputs(self.batch)
         self.target: Tensor = torch.randn_like(self.fixed[0])
-        self.kind = device
         self.network.train()
 
     def train(self, steps: int) -> None:
         network: nn.Module = self.network
         for _ in range(steps):
-            with autocast(self.precision, self.kind):
+            with autocast(self.precision, self.trainer.device):
                 loss = F.mse_loss(network(*self.fixed).float(), self.target)
             loss.backward()  # type: ignore[no-untyped-call]
             self.trainer.optimizer.step()

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from registry.datasets import DATASETS, ImageSet, Split
-from registry.datasets.sources import Arrays, from_anywhere, hub_arrays
+from registry.datasets.sources import Arrays, from_folder_or_anywhere, hub_arrays
 from registry.errors import BadInput
 
 HUB_NAME = "uoft-cs/cifar10"
@@ -24,12 +24,9 @@ def cifar10(*, folder: str | None = None) -> ImageSet:
 
     From the hub, or from `folder` with the six files of its binary version.
     """
-    if folder is not None:
-        arrays, source = _verified(_from_binary(Path(folder).expanduser()), folder), folder
-    else:
-        remedy = "connect to the hub, or unpack the binary version in a folder and set `dataset: {name: cifar10, folder: PATH}`"
-        fetch = {f"hub {HUB_NAME}": lambda: hub_arrays(HUB_NAME, {"train": "train", "test": "test"}, "img", "label")}
-        arrays, source = from_anywhere("cifar10", fetch, _verified, remedy)
+    remedy = "connect to the hub, or unpack the binary version in a folder and set `dataset: {name: cifar10, folder: PATH}`"
+    hub = {f"hub {HUB_NAME}": lambda: hub_arrays(HUB_NAME, {"train": "train", "test": "test"}, "img", "label")}
+    arrays, source = from_folder_or_anywhere("cifar10", folder, _from_binary, hub, _verified, remedy)
     train, test = (Split(arrays[f"{part}-images"], arrays[f"{part}-labels"].long()) for part in SIZES)
     return ImageSet("cifar10", train, test, CLASS_NAMES, source, "none stated; cite Krizhevsky 2009")
 

@@ -12,7 +12,7 @@ import torch
 
 from registry.datasets import DATASETS, ImageSet, Split
 from registry.datasets.idx import read_idx
-from registry.datasets.sources import Arrays, from_anywhere, hub_arrays, idx_file
+from registry.datasets.sources import Arrays, from_folder_or_anywhere, hub_arrays, idx_file
 from registry.errors import BadInput
 
 HUB_NAME = "zalando-datasets/fashion_mnist"
@@ -38,22 +38,12 @@ def fashion_mnist(*, folder: str | None = None) -> ImageSet:
 
     Sources in order: the verified cache, the hub, the Debian package; or only `folder`, with the four IDX files.
     """
-    if folder is not None:
-        if not Path(folder).expanduser().is_dir():
-            raise BadInput(f"dataset.folder: no such folder '{folder}'")
-        arrays, source = _verified(_from_idx(Path(folder).expanduser()), folder), folder
-    else:
-        arrays, source = _from_anywhere()
-    train, test = (
-        Split(arrays[f"{part}-images-idx3-ubyte"][:, None], arrays[f"{part}-labels-idx1-ubyte"].long())
-        for part in ("train", "t10k")
-    )
-    return ImageSet("fashion_mnist", train, test, CLASS_NAMES, source, "MIT (Zalando SE)")
-
-
-def _from_anywhere() -> tuple[Arrays, str]:
-    return from_anywhere(
+    if folder is not None and not Path(folder).expanduser().is_dir():
+        raise BadInput(f"dataset.folder: no such folder '{folder}'")
+    arrays, source = from_folder_or_anywhere(
         "fashion_mnist",
+        folder,
+        _from_idx,
         {
             f"hub {HUB_NAME}": lambda: _from_hub(),
             f"/{DEBIAN_FOLDER}": lambda: _from_idx(Path("/") / DEBIAN_FOLDER),
@@ -63,6 +53,11 @@ def _from_anywhere() -> tuple[Arrays, str]:
         f"connect to the hub, or `apt-get install {DEBIAN_NAME}`, or put the four IDX files in a folder and set"
         " `dataset: {name: fashion_mnist, folder: PATH}`",
     )
+    train, test = (
+        Split(arrays[f"{part}-images-idx3-ubyte"][:, None], arrays[f"{part}-labels-idx1-ubyte"].long())
+        for part in ("train", "t10k")
+    )
+    return ImageSet("fashion_mnist", train, test, CLASS_NAMES, source, "MIT (Zalando SE)")
 
 
 def _verified(arrays: Arrays, source: str) -> Arrays:

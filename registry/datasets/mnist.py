@@ -8,7 +8,7 @@ import torch
 
 from registry.datasets import DATASETS, ImageSet, Split
 from registry.datasets.idx import read_idx
-from registry.datasets.sources import Arrays, from_anywhere, hub_arrays, idx_file
+from registry.datasets.sources import Arrays, from_folder_or_anywhere, hub_arrays, idx_file
 from registry.errors import BadInput
 
 HUB_NAME = "ylecun/mnist"
@@ -22,12 +22,9 @@ COUNTS = {
 @DATASETS.register("mnist")
 def mnist(*, folder: str | None = None) -> ImageSet:
     """MNIST, 60,000 + 10,000 digits of 28 x 28 (LeCun et al. 1998): from the hub, or `folder` with its four IDX files."""
-    if folder is not None:
-        arrays, source = _verified(_from_idx(Path(folder).expanduser()), folder), folder
-    else:
-        remedy = "connect to the hub, or put the four IDX files in a folder and set `dataset: {name: mnist, folder: PATH}`"
-        fetch = {f"hub {HUB_NAME}": lambda: hub_arrays(HUB_NAME, {"train": "train", "t10k": "test"}, "image", "label")}
-        arrays, source = from_anywhere("mnist", fetch, _verified, remedy)
+    remedy = "connect to the hub, or put the four IDX files in a folder and set `dataset: {name: mnist, folder: PATH}`"
+    hub = {f"hub {HUB_NAME}": lambda: hub_arrays(HUB_NAME, {"train": "train", "t10k": "test"}, "image", "label")}
+    arrays, source = from_folder_or_anywhere("mnist", folder, _from_idx, hub, _verified, remedy)
     train, test = (Split(arrays[f"{part}-images"], arrays[f"{part}-labels"].long()) for part in COUNTS)
     return ImageSet("mnist", train, test, tuple("0123456789"), source, "CC BY-SA 3.0 (Yann LeCun and Corinna Cortes)")
 

@@ -48,6 +48,16 @@ def from_anywhere(title: str, sources: dict[str, Callable[[], Arrays]], verify: 
     raise BadInput(f"{title} cannot be had. Tried {tried}. Remedy: {remedy}")
 
 
+def from_folder_or_anywhere(
+    title: str, folder: str | None, read: Callable[[Path], Arrays], sources: dict[str, Callable[[], Arrays]], verify: Verify,
+    remedy: str,
+) -> tuple[Arrays, str]:  # fmt: skip
+    """The arrays that `read` finds in the folder which the user names, else those `from_anywhere`; and where they are from."""
+    if folder is None:
+        return from_anywhere(title, sources, verify, remedy)
+    return verify(read(Path(folder).expanduser()), folder), folder
+
+
 def _from_cache(cached: Path) -> Arrays:
     if not cached.exists():
         raise FileNotFoundError(cached)

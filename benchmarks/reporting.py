@@ -1,0 +1,47 @@
+"""How the benchmarks say what they found: report.json, report.md from a template, and curves over a logarithmic axis."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import matplotlib.pyplot as plt
+import torch
+from matplotlib.axes import Axes
+
+from ddpm_lab.device import pick_device, pick_precision, settle
+from ddpm_lab.environment import describe_environment
+from ddpm_lab.recipe import load_recipe
+
+RECIPE = "cosine_l2"  # the lab's default
+
+
+def surroundings(device: torch.device | None = None) -> dict[str, Any]:
+    """The machine, set up as the default recipe has it, and described."""
+    device = device or pick_device(None)
+    train = load_recipe(RECIPE, []).experiment.train
+    settle(device, train.threads)
+    return describe_environment(device, pick_precision("auto", device), train)
+
+
+def write_report(folder: Path, template: str, found: Mapping[str, Any]) -> None:
+    """report.json has all that was found, report.md what `template`, a file beside this one, makes of it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "report.json").write_text(json.dumps(found, indent=2) + "\n")
+    source = Path(__file__).with_name(template).read_text()
+    (folder / "report.md").write_text(jinja2.Template(source, trim_blocks=True, lstrip_blocks=True).render(found))
+    print(f"report: {folder / 'report.md'}")
+
+
+def save_distances(axis: Axes, floor: float, across: str, n: int, file: Path) -> None:
+    """Finish a figure of FID curves on logarithmic axes, with the floor below them."""
+    axis.axhline(floor, linestyle=":", color="gray", label="floor: held-out images")
+    axis.set(xscale="log", yscale="log", xlabel=across, ylabel=f"FID, fashion_cnn, N = {n:,}")
+    axis.legend(fontsize=8)
+    axis.grid(alpha=0.2, which="both")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    axis.figure.savefig(file, dpi=110)
+    plt.close("all")
