@@ -16,7 +16,7 @@ SHARE   = OMP_NUM_THREADS=$${OMP_NUM_THREADS:-$$(( ($$(getconf _NPROCESSORS_ONLN
 RUNNER  = $(if $(NPROC),$(SHARE) $(PY) -m torch.distributed.run --standalone --nproc-per-node=$(NPROC) -m ddpm_lab,$(LAB))
 RECIPE  = $(EXP) $(SET) --budget $(BUDGET) $(call flag,DEVICE,--device)
 
-.PHONY: run gallery bench-backbones bench-memory bench-speed bench-quality bench-evaluations bench-gpu sweep check list sample evaluate compare ema export sync test test-all fuzz lint setup help clean
+.PHONY: run gallery bench bench-backbones bench-memory bench-speed bench-quality bench-evaluations bench-gpu sweep check list sample evaluate compare ema export sync test test-all fuzz lint setup help clean
 
 help: ## show this help
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -49,9 +49,10 @@ sample: setup ## RUN=results/latest [N=64 SAMPLER= STEPS= SEED= CLASS= GUIDANCE=
 	@test -n "$(RUN)" || { echo 'make sample: name a run, such as RUN=results/latest' >&2; exit 2; }
 	@$(LAB) sample $(RUN) $(SET) $(call flag,N,-n) $(call flag,CLASS,--class) $(call flag,OUT,--out) $(DRAWING)
 
-evaluate: setup ## RUN=results/latest|x.npz [N=10000 FEATURES=... and as for sample]: FID and KID with their protocol
+evaluate: setup ## RUN=results/latest|x.npz [N=10000 FEATURES=... CURVE=nfe AT=5,10,20 SAMPLERS=ddim,unipc and as for sample]: all metrics
 	@test -n "$(RUN)" || { echo 'make evaluate: name a run or an .npz, such as RUN=results/latest' >&2; exit 2; }
-	@$(LAB) evaluate $(RUN) $(SET) $(call flag,N,-n) $(call flag,FEATURES,--features) $(DRAWING)
+	@$(LAB) evaluate $(RUN) $(SET) $(call flag,N,-n) $(call flag,FEATURES,--features) $(call flag,CURVE,--curve) $(call flag,AT,--at) \
+		$(call flag,SAMPLERS,--samplers) $(DRAWING)
 
 compare: setup ## RUNS="results/a/1 results/b/2 x.npz" [METRIC=KID N=2000 FEATURES=...]: rank what was measured alike
 	@test -n "$(RUNS)" || { echo 'make compare: name runs, such as RUNS="results/cosine_l1/* results/cosine_l2/*"' >&2; exit 2; }
@@ -72,6 +73,10 @@ sync: setup ## RUN=results/latest: send W&B what it lacks of that run
 gallery: setup ## RUN=results/latest: draw docs/gallery with that run's network
 	@test -n "$(RUN)" || { echo 'make gallery: name a run, such as RUN=results/latest' >&2; exit 2; }
 	@$(PY) benchmarks/gallery.py $(RUN)
+
+bench: setup ## SUITE=fashion_cpu: its experiments x seeds, compared in benchmarks/reports/<suite>/report.html; resumable
+	@test -n "$(SUITE)" || { echo 'make bench: name a suite, such as SUITE=fashion_cpu' >&2; exit 2; }
+	@$(PY) benchmarks/suite.py $(SUITE) $(call flag,DEVICE,--device)
 
 bench-backbones: setup ## train each backbone on the same small budget (about an hour on two cores, resumable); the table of docs/backbones.md
 	@$(PY) benchmarks/backbones.py

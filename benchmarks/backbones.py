@@ -18,7 +18,7 @@ from reporting import RECIPE, surroundings
 
 import ddpm_lab
 from ddpm_lab.build import DataShape, build_data, build_model, build_objective
-from ddpm_lab.check import flops_per_image, parameter_count
+from ddpm_lab.cost import flops_per_image, parameter_count
 from ddpm_lab.device import pick_device, pick_precision
 from ddpm_lab.held_out import held_out_loss
 from ddpm_lab.recipe import load_recipe
@@ -91,7 +91,7 @@ def _row(name: str, speeds: list[float]) -> dict[str, Any]:
     run, result = ddpm_lab.load(folder.path), json.loads(folder.result.read_text())
     model = run.model(run.experiment.sampling)
     test = build_data(run.experiment).test
-    losses = held_out_loss(model, model.network, test.images[:HELD_OUT], None, run.precision)
+    losses = held_out_loss(model, model.network, test.images[:HELD_OUT], None, run.precision).mean(dim=0).tolist()
     fid = next(line for line in result["metrics"] if line["metric"] == "FID")
     return {
         "name": name, "parameters": parameter_count(model), "flops": flops_per_image(model, run.shape),

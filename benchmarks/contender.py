@@ -63,7 +63,9 @@ def serve(name: str) -> None:
     with contextlib.redirect_stdout(sys.stderr):
         import peers
         import torch
-        from measure import forward_flops, peak_gigabytes
+        from measure import forward_flops
+
+        from ddpm_lab.cost import peak_gigabytes
 
         kind = peers.kind(name)
         imported = time.perf_counter() - BORN
@@ -84,7 +86,7 @@ def serve(name: str) -> None:
         for line in sys.stdin:
             order, *numbers = json.loads(line)
             if order == "memory":
-                answer = {"gigabytes": peak_gigabytes()}
+                answer = {"gigabytes": peak_gigabytes(torch.device("cpu"))}
             else:
                 answer = {"seconds": _timed(lambda: getattr(program, order)(*numbers))}  # noqa: B023 - called at once
             print(json.dumps(answer), file=answers, flush=True)

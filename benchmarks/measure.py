@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 import statistics
 import subprocess
 import sys
@@ -64,11 +63,6 @@ def forward_flops(network: nn.Module, inputs: tuple[Any, ...], images: int) -> f
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         network(*inputs)
     return counter.get_total_flops() / images
-
-
-def peak_gigabytes() -> float:
-    """Of this process, as the kernel has it."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
 # A child counts what its parent held when it was forked, so a small process stands between.

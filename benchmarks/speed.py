@@ -26,7 +26,8 @@ from reporting import surroundings, write_report
 
 from ddpm_lab.choice import Choice
 from ddpm_lab.device import pick_device
-from ddpm_lab.evaluate import BATCH, Evaluator, frechet, measure, numbered
+from ddpm_lab.evaluate import BATCH, Evaluator, measure, numbered
+from ddpm_lab.metrics import frechet
 from ddpm_lab.npz import write_images
 from registry.datasets.npz_reader import read_images
 
@@ -144,7 +145,7 @@ def _evaluation(device: torch.device) -> tuple[dict[str, Any], dict[str, Any]]:
             fresh = Evaluator(Choice("fashion_cnn", {}), data, device)
             images = read_images(file)
             measured = measure([fresh], numbered(images.split(BATCH)), len(images), "evaluating", passing=True)[0]
-            return frechet(fresh.reference, measured)
+            return frechet(fresh.reference.moments, measured.moments)
 
         def theirs() -> float:
             return fidelity_distance(read_images(file), data.train.rows(torch.arange(60_000)), f"{folder}/cache", BATCH)
@@ -154,7 +155,12 @@ def _evaluation(device: torch.device) -> tuple[dict[str, Any], dict[str, Any]]:
 
     def judged(n: int) -> float:
         batches = numbered(data.train.rows(torch.arange(n)).split(BATCH))
-        return 1 / rate(lambda: frechet(evaluator.reference, measure([evaluator], batches, n, "", passing=True)[0]), 1)()
+        return (
+            1
+            / rate(
+                lambda: frechet(evaluator.reference.moments, measure([evaluator], batches, n, "", passing=True)[0].moments), 1
+            )()
+        )
 
     growth = _fitted({n: partial(judged, n) for n in (5_000, 10_000, 20_000, 40_000)})
     return {

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import copy
 import statistics
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
 
-from ddpm_lab.build import DataShape, Model, build_data, build_model, build_objective, build_procedure
+from ddpm_lab.build import DataShape, build_data, build_model, build_objective, build_procedure
+from ddpm_lab.cost import flops_per_image, parameter_count
 from ddpm_lab.device import (
     autocast,
     describe_device,
@@ -76,20 +74,6 @@ def describe_data(data: ImageSet) -> str:
         f" classes{shown}; standard deviation {data.std:.4f}; SHA-256 {data.train.hash[:12]}; from {data.source};"
         f" licence: {data.license}"
     )
-
-
-def parameter_count(model: Model) -> int:
-    """Trainable numbers of the network."""
-    return sum(parameter.numel() for parameter in model.network.parameters())
-
-
-def flops_per_image(model: Model, shape: DataShape) -> int:
-    """Floating-point operations of one forward pass for one image, a multiplication and an addition counted as two."""
-    network: Any = copy.deepcopy(model.network).to("meta")
-    y = None if model.classes is None else torch.zeros(1, dtype=torch.long, device="meta")
-    with FlopCounterMode(display=False) as counter, torch.device("meta"):
-        network(torch.zeros(1, *shape.image_shape), torch.zeros(1), y)
-    return int(counter.get_total_flops())
 
 
 def _expected_time(experiment: Experiment, trainer: Trainer, drawing: Drawing) -> Iterator[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import re
 import sys
@@ -28,6 +29,16 @@ def _count(text: str) -> int:
     if not (text.isdecimal() and len(text) < 9 and int(text) > 0):
         raise argparse.ArgumentTypeError(f"{text[:40]} is not a positive number below 100,000,000")
     return int(text)
+
+
+def _numbers(text: str) -> list[float]:
+    try:
+        found = [float(number) for number in text.split(",")]
+    except ValueError:
+        found = []
+    if not found or not all(math.isfinite(number) and number > 0 for number in found):
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} is no list of positive numbers; write them as 5,10,20")
+    return found
 
 
 def _id(text: str) -> str:
@@ -85,6 +96,12 @@ def _parsers() -> dict[str, argparse.ArgumentParser]:
         "-n", type=_count, metavar="N", help="how many images (default: the experiment's, or all in the .npz)"
     )
     evaluate.add_argument("--features", help="extractors, such as fashion_cnn,inception_v3 (default: the experiment's)")
+    evaluate.add_argument("--extrapolate", action="store_true", help="also the FID of infinitely many images")
+    evaluate.add_argument(
+        "--curve", choices=("nfe", "ema", "guidance"), help="FID against evaluations, averages of the weights, or guidance"
+    )
+    evaluate.add_argument("--at", type=_numbers, help="of the curve: steps, relative lengths, or scales, such as 5,10,20")
+    evaluate.add_argument("--samplers", help="of --curve nfe, such as ddim,dpmpp_2m/log_snr")
     evaluate.add_argument("--inception-weights", metavar="FILE", help="a local copy of inception_v3's weights")
     evaluate.add_argument(
         "--dataset",

@@ -10,31 +10,34 @@ from typing import Any
 
 from ddpm_lab import distributed
 from ddpm_lab.build import DataShape, build_data, build_images
+from ddpm_lab.change import changed
 from ddpm_lab.choice import Choice, read_choice
+from ddpm_lab.curve import measure_points, points
 from ddpm_lab.device import pick_device
-from ddpm_lab.evaluate import BATCH, evaluate_images, evaluators
+from ddpm_lab.evaluate import BATCH, Evaluator, evaluate_images, evaluators
 from ddpm_lab.experiment import Sampling
 from ddpm_lab.export import export as write_export
 from ddpm_lab.files import write_text, write_whole
+from ddpm_lab.held_out import held_out_record
 from ddpm_lab.loaded import Run
 from ddpm_lab.npz import write_images
 from ddpm_lab.overrides import value_of
 from ddpm_lab.pictures import save_grid
 from ddpm_lab.progress import say
 from ddpm_lab.reconstruct import reconstruct
-from ddpm_lab.records import describe
+from ddpm_lab.records import Record, describe
 from registry.datasets.npz_reader import read_images
-from registry.errors import BadInput, did_you_mean
+from registry.errors import BadInput
 from registry.plugins import SHELVES
 
 GRID = 256  # images in a grid, at most
-DRAWING_OPTIONS = ("sampler", "steps", "seed", "guidance", "weights")
+DRAWING_OPTIONS = ("sampler", "steps", "seed", "guidance", "weights")  # of the command line
 
 
 def sample(arguments: argparse.Namespace) -> None:
     """Draw images from a run: a PNG grid, and an .npz where one is asked for."""
     run = Run(arguments.run, arguments.device, arguments.overrides)
-    sampling = changed(run, arguments)
+    sampling = _sampling(run, arguments)
     for option, suffix in (("out", ".npz"), ("png", ".png")):
         if (path := getattr(arguments, option)) is not None:
             _require_writable(path, f"--{option}", suffix)
@@ -52,6 +55,11 @@ def sample(arguments: argparse.Namespace) -> None:
 def evaluate(arguments: argparse.Namespace) -> None:
     """Measure a run or an .npz; results on standard output, and as JSON in the run's folder or beside the .npz."""
     path = Path(arguments.run)
+    for option in ("samplers", "at"):
+        if getattr(arguments, option) is not None and arguments.curve is None:
+            raise BadInput(f"--{option}: the option is for --curve nfe, ema or guidance")
+    if arguments.curve is not None:
+        return _curve(arguments)
     if path.suffix == ".npz":
         results, file = _evaluate_npz(path, arguments)
     else:
@@ -75,69 +83,64 @@ def export(arguments: argparse.Namespace) -> None:
     run = Run(arguments.run, "cpu")
     sampling = run.experiment.sampling
     if arguments.weights is not None:
-        sampling = sampling.model_copy(update={"weights": _weights(run, arguments.weights)})
+        sampling = changed(run, sampling, weights=arguments.weights)
     for line in write_export(run, sampling, arguments.directory):
         say(line)
 
 
-def changed(run: Run, arguments: argparse.Namespace) -> Sampling:
-    """The run's way of drawing, with what the command line says instead.
-
-    Raises:
-        BadInput: there is no such sampler, or a number is out of bounds.
-    """
-    sampling = run.experiment.sampling
-    new: dict[str, Any] = {}
-    if arguments.steps is not None:
-        new["steps"] = arguments.steps
-    if arguments.weights is not None:
-        new["weights"] = _weights(run, arguments.weights)
-    if arguments.seed is not None:
-        if arguments.seed < 0:
-            raise BadInput(f"--seed: {arguments.seed} is negative")
-        new["seed"] = arguments.seed
-    if arguments.sampler is not None and arguments.sampler != sampling.sampler.name:
-        new["sampler"] = Choice(arguments.sampler, SHELVES["samplers"].check(arguments.sampler, {}))
-    if arguments.guidance is not None:
-        if not run.experiment.classes:
-            raise BadInput("--guidance: this run has no classes; train one with `classes=true`")
-        try:
-            old = sampling.guidance
-            known = old.options if old.name == "classifier_free" else {}
-            options = SHELVES["guidance"].check("classifier_free", {**known, "scale": arguments.guidance})
-        except BadInput as error:
-            raise BadInput(f"--guidance: {error}") from None
-        new["guidance"] = Choice("classifier_free", options)
-    return sampling.model_copy(update=new)
+def _sampling(run: Run, arguments: argparse.Namespace) -> Sampling:
+    """The run's way of drawing, with what the command line says instead."""
+    given = {option: getattr(arguments, option) for option in DRAWING_OPTIONS}
+    return changed(run, run.experiment.sampling, **given)
 
 
-def _weights(run: Run, name: str) -> str:
-    known = run.folder.known_weights
-    if name not in known:
-        raise BadInput(f"--weights: {run.folder.path} has no '{name}'; {did_you_mean(name, known)}")
-    return name
+def _curve(arguments: argparse.Namespace) -> None:
+    for option in ("dataset", "extrapolate"):
+        if getattr(arguments, option):
+            raise BadInput(f"--{option}: a curve is measured by FID against the run's own data; leave it out")
+    if Path(arguments.run).suffix == ".npz":
+        raise BadInput(f"--curve: the images of {arguments.run} are drawn already; name a run")
+    run = Run(arguments.run, arguments.device, arguments.overrides)
+    samplers = arguments.samplers.split(",") if arguments.samplers else None
+    found = points(run, _sampling(run, arguments), arguments.curve, samplers, arguments.at)
+    ready, _ = _evaluators_of_run(run, arguments)
+    if not ready:
+        raise BadInput("--features: none of the extractors can be had; the lines above say why")
+    measure_points(run, ready, found, arguments.curve, _number(run, arguments))
+
+
+def _number(run: Run, arguments: argparse.Namespace) -> int:
+    n: int = arguments.n or run.experiment.evaluate.n
+    if n < 2:
+        raise BadInput("-n: a distance between distributions needs two images or more")
+    return n
+
+
+def _evaluators_of_run(run: Run, arguments: argparse.Namespace) -> tuple[list[Evaluator], list[Record]]:
+    """Those against the data that it was trained on."""
+    with distributed.first_on_each_machine():
+        data = build_data(run.experiment)
+    if DataShape.of(data).train_hash != run.shape.train_hash:
+        raise BadInput(f"{run.folder.data}: the data set '{data.name}' is no longer the one that this run was trained on")
+    choices = _extractors(arguments, run.experiment.evaluate.features)
+    with distributed.first_on_each_machine():
+        return evaluators(choices, data, run.device)
 
 
 def _evaluate_run(arguments: argparse.Namespace) -> tuple[list[dict[str, Any]], Path]:
     if arguments.dataset is not None:
         raise BadInput("--dataset: a run is measured against the data that it was trained on; the option is for an .npz")
     run = Run(arguments.run, arguments.device, arguments.overrides)
-    experiment, sampling = run.experiment, changed(run, arguments)
-    n = arguments.n or experiment.evaluate.n
-    if n < 2:
-        raise BadInput("-n: a distance between distributions needs two images or more")
-    drawing = run.drawing(sampling)
-    with distributed.first_on_each_machine():
-        data = build_data(experiment)
-    if DataShape.of(data).train_hash != run.shape.train_hash:
-        raise BadInput(f"{run.folder.data}: the data set '{data.name}' is no longer the one that this run was trained on")
-    choices = _extractors(arguments, experiment.evaluate.features)
-    with distributed.first_on_each_machine():
-        ready, missing = evaluators(choices, data, run.device)
+    sampling = _sampling(run, arguments)
+    n, drawing = _number(run, arguments), run.drawing(sampling)
+    ready, missing = _evaluators_of_run(run, arguments)
     batches = drawing.images(n, sampling.seed, sampling.batch, drawing.labels(n))
-    results = evaluate_images(ready, batches, n, run.generation(sampling, sampling.seed))
+    made_by, labels = run.generation(sampling, sampling.seed), drawing.labels(n)
+    results = evaluate_images(ready, batches, n, made_by, labels=labels, extrapolate=arguments.extrapolate)
+    if ready and distributed.is_main():
+        results.append(held_out_record(drawing.model, drawing.network, ready[0].data, run.precision, made_by))
     # One file for each way of drawing, so that a second evaluation does not bury the first.
-    made = hashlib.sha256(json.dumps(run.generation(sampling, sampling.seed)).encode()).hexdigest()[:8]
+    made = hashlib.sha256(json.dumps(made_by).encode()).hexdigest()[:8]
     return [*results, *missing], run.folder.path / f"evaluation-n{n}-{made}.json"
 
 
@@ -158,7 +161,7 @@ def _evaluate_npz(path: Path, arguments: argparse.Namespace) -> tuple[list[dict[
         data = build_images(dataset)
         ready, missing = evaluators(_extractors(arguments, (Choice("fashion_cnn", {}),)), data, pick_device(arguments.device))
     batches = ((start, images[:n][start : start + BATCH]) for start in distributed.dealt(range(0, n, BATCH)))
-    results = evaluate_images(ready, batches, n, {"source": path.name})
+    results = evaluate_images(ready, batches, n, {"source": path.name}, extrapolate=arguments.extrapolate)
     return [*results, *missing], path.with_suffix(".evaluation.json")
 
 

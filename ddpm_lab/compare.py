@@ -42,9 +42,10 @@ def lines(names: Sequence[str], metric: str, extractor: str | None, n: int | Non
     )
     first = rows[0].record
     protocol = first["protocol"]
+    floor = f" floor {first['floor']:.4g};" if first["floor"] is not None else ""
     yield (
-        f"{metric} in {first['extractor']} features, N = {first['n']:,} against {protocol['reference']}; floor"
-        f" {first['floor']:.4g}; protocol {first['fingerprint']}"
+        f"{protocol['metric']} by {first['extractor']}, N = {first['n']:,} against {protocol['reference']};{floor} protocol"
+        f" {first['fingerprint']}"
     )
 
 

@@ -2,91 +2,31 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import warnings
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict
 from typing import Any
+from typing import Protocol as Interface
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import save
-from torch import Tensor, nn
+from torch import Tensor
 
-from ddpm_lab import distributed
+from ddpm_lab import distributed, reference
 from ddpm_lab.build import build_extractor
 from ddpm_lab.choice import Choice
-from ddpm_lab.files import write_whole
-from ddpm_lab.interval import BLOCKS, Moments, frechet_interval
-from ddpm_lab.neighbours import MANIFOLD, NEIGHBOURS, density_coverage, precision_recall
+from ddpm_lab.feature_statistics import KEPT, FeatureSums, Measured, Statistics, can_tell_apart
+from ddpm_lab.interval import BLOCKS
+from ddpm_lab.memorisation import Memorisation, PixelSample
+from ddpm_lab.metrics import KID_SUBSET, KID_SUBSETS, Value, all_values, answered, frechet, kernel
+from ddpm_lab.neighbours import MANIFOLD, NEIGHBOURS
 from ddpm_lab.progress import Progress, say
 from ddpm_lab.records import Protocol, Record
 from ddpm_lab.rng import generator
 from registry.datasets import ImageSet
-from registry.datasets.cache import cache_folder
 from registry.errors import BadInput
 from registry.features import Extractor
 
 BATCH = 500
-KID_SUBSETS = 100
-KID_SUBSET = 1000
-KEPT = 10_000  # features, at most, for the kernel distance
-Interval = tuple[float, float] | None
-
-
-@dataclass(frozen=True)
-class Statistics:
-    """What is kept of features [N, D], however many: their sum, the sum of their outer products, N, and some of them."""
-
-    total: Tensor  # [D] float64
-    outer: Tensor  # [D, D] float64
-    count: Tensor  # int64
-    some: Tensor  # [<= KEPT, D] float32, evenly spread; a kernel distance needs more than moments
-
-    @property
-    def moments(self) -> Moments:
-        """Those of all features."""
-        return Moments(self.total, self.outer, self.count)
-
-
-@dataclass(frozen=True)
-class Measured(Statistics):
-    """Statistics of images that are judged, with the moments of disjoint parts of them: an interval needs those."""
-
-    blocks: Moments
-
-
-class _Sum:
-    """Statistics in the making."""
-
-    def __init__(self, dimension: int, total: int, blocks: int) -> None:
-        self.sums = torch.zeros(blocks, dimension + 1, dimension, dtype=torch.float64)
-        self.counts = torch.zeros(blocks, dtype=torch.int64)
-        self.stride = max(total // KEPT, 1)
-        self.some: list[Tensor] = []
-
-    def add(self, start: int, features: Tensor) -> None:
-        """Features [B, D], float64, of the images from number `start` on."""
-        blocks = len(self.counts)
-        for block in range(blocks):
-            own = features[(block - start) % blocks :: blocks]  # image i is in block i mod their number
-            self.sums[block, 0] += own.sum(dim=0)
-            self.sums[block, 1:] += own.T @ own
-            self.counts[block] += len(own)
-        self.some.append(features[-start % self.stride :: self.stride].float())
-
-    def over_processes(self) -> None:
-        """Add up what the processes have, the main one getting the whole; they were dealt the batches in turn."""
-        distributed.sum_of(self.sums)
-        distributed.sum_of(self.counts)
-        self.some = distributed.collected(self.some)
-
-    def statistics(self) -> Measured:
-        some = torch.cat(self.some)[:KEPT].contiguous() if self.some else self.sums[0, :0].float()
-        blocks = Moments(self.sums[:, 0], self.sums[:, 1:], self.counts)
-        whole = blocks.without(())
-        return Measured(whole.total, whole.outer, whole.count, some, blocks)
+QUANTISATION = "uint8, rounded to nearest"
 
 
 class Evaluator:
@@ -103,134 +43,154 @@ class Evaluator:
         self.data = data
         self.extractor: Extractor = build_extractor(choice)
         self.reference = self._reference()
-        self._floors: dict[int, tuple[dict[str, float], dict[str, Interval]]] = {}
+        self._floors: dict[tuple[int, bool, bool], dict[str, Value]] = {}
 
     def protocol(self, metric: str, n: int) -> Protocol:
         """The protocol of a value over n images."""
         against, held = len(self.reference.some), min(n, KEPT)
         detail = {
             "KID": f" ({KID_SUBSETS} subsets of {min(KID_SUBSET, n)} against {against})",
+            "IS": f" ({BLOCKS} groups)",
+            "FID_infinity": f" (a line over 1 / N, {BLOCKS} blocks)",
+            "class_FID": " (mean over the classes)",
+            "class_shares": " (total variation)",
             **dict.fromkeys(("precision", "recall"), f" (k = {MANIFOLD}, {held} against {against})"),
             **dict.fromkeys(("density", "coverage"), f" (k = {NEIGHBOURS}, {held} against {against})"),
         }
         return Protocol(
-            metric + detail.get(metric, ""), self.name, self.extractor.hash, self.extractor.resize, "uint8, rounded to nearest",
+            metric + detail.get(metric, ""), self.name, self.extractor.hash, self.extractor.resize, QUANTISATION,
             f"{self.data.name}/train, {len(self.data.train)} images", self.data.train.hash, n,
         )  # fmt: skip
 
-    def features(self, images: Tensor) -> Tensor:
-        """Features [B, D], float64, of a batch of uint8 images."""
-        return self.extractor(images.to(self.device))[0].double().cpu()
+    def features(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Features [B, D], float64, and logits [B, K] of a batch of uint8 images."""
+        if images.dtype != torch.uint8:
+            raise BadInput(f"images of {images.dtype}: they are judged as uint8, rounded; see ddpm_lab.diffusion.to_uint8")
+        features, logits = self.extractor(images.to(self.device))
+        return features.double().cpu(), logits
 
     def values(self, images: Statistics) -> dict[str, float]:
         """FID and KID of images against the reference."""
-        return {"FID": frechet(self.reference, images), "KID": kernel(self.reference, images)}
+        return {"FID": frechet(self.reference.moments, images.moments), "KID": kernel(self.reference, images)}
 
-    def all_values(self, images: Statistics) -> dict[str, float]:
-        """Besides these, where there are enough images, how the two sets lie among each other's neighbours."""
-        found, ours, theirs = self.values(images), images.some, self.reference.some
-        if min(len(ours), len(theirs)) > NEIGHBOURS:
-            found["precision"], found["recall"] = precision_recall(ours, theirs)
-            found["density"], found["coverage"] = density_coverage(ours, theirs)
+    def all_values(self, images: Measured, extrapolate: bool = False) -> dict[str, Value]:
+        """All metrics that the extractor, the data and the images allow."""
+        names = self.data.class_names
+        found = all_values(self.reference, images, names, extrapolate)
+        if names is not None and self.extractor.class_names == names and len(self.reference.groups.count) == len(names):
+            found |= answered(self.reference, images, names)
         return found
 
-    def intervals(self, images: Measured) -> dict[str, Interval]:
-        """The 95 % interval of a metric's mean over other images of the same making, where one is known."""
-        return {"FID": frechet_interval(self.reference.moments, images.blocks)}
-
-    def floor(self, n: int) -> tuple[dict[str, float], dict[str, Interval], int]:
-        """The values of n held-out images, their intervals, and how many there were: what perfect samples would score."""
+    def floor(self, n: int, by_class: bool = False, extrapolate: bool = False) -> tuple[dict[str, Value], int]:
+        """The values of n held-out images, and how many there were: what perfect samples would score."""
         n = min(n, len(self.data.test))
-        if n not in self._floors:
+        if (n, by_class, extrapolate) not in self._floors:
             chosen = torch.randperm(len(self.data.test), generator=generator(0, "floor"))[:n]
+            labels = None if self.data.test.labels is None or not by_class else self.data.test.labels[chosen]
             batches = numbered(self.data.test.rows(part) for part in chosen.split(BATCH))
-            held_out = measure([self], batches, n, "floor", passing=True, blocks=BLOCKS)[0]
-            self._floors[n] = self.all_values(held_out), self.intervals(held_out)
-        return (*self._floors[n], n)
+            (held_out,) = measure([self], batches, n, "floor", labels=labels, passing=True, blocks=BLOCKS)
+            self._floors[n, by_class, extrapolate] = self.all_values(held_out, extrapolate)
+        return self._floors[n, by_class, extrapolate], n
 
-    def results(self, images: Measured, generation: dict[str, Any]) -> list[Record]:
+    def results(self, images: Measured, generation: dict[str, Any], extrapolate: bool = False) -> list[Record]:
         """One record for each metric: value, interval, floor, protocol, how the images were made."""
-        n = int(images.count)
-        floors, floor_intervals, floor_n = self.floor(n)
-        intervals, records = self.intervals(images), []
-        for metric, value in self.all_values(images).items():
+        n = int(images.moments.count)
+        floors, floor_n = self.floor(n, images.by_class is not None, extrapolate)
+        records = []
+        for metric, found in self.all_values(images, extrapolate).items():
             if metric not in floors:
                 continue  # too few images are held out to say what real ones would score
-            protocol = self.protocol(metric, n)
+            protocol, floor = self.protocol(metric, n), floors[metric]
             records.append(
                 {
-                    "metric": metric, "extractor": self.name, "value": value, "interval": intervals.get(metric), "n": n,
-                    "floor": floors[metric], "floor_interval": floor_intervals.get(metric), "floor_n": floor_n,
+                    "metric": metric, "extractor": self.name, "value": found.value, "interval": found.interval, "n": n,
+                    "floor": floor.value, "floor_interval": floor.interval, "floor_n": floor_n, "detail": found.detail,
                     "fingerprint": protocol.fingerprint, "protocol": asdict(protocol), "generation": generation,
                 }
             )  # fmt: skip
         return records
 
+    def sums(self, total: int, groups: int, labels: Tensor | None, answers: bool) -> FeatureSums:
+        """For images that are to be measured: their labels [total] where they were asked for by class."""
+        return FeatureSums(
+            self.extractor.dimension, total, groups, labels, self.data.classes, self.extractor.classes if answers else None
+        )
+
     def _reference(self) -> Statistics:
+        train = self.data.train
+        apart = train.labels is not None and can_tell_apart(self.data.classes, self.extractor.dimension)
+        groups = (self.data.classes or 1) if apart else 1
         known = {
             "extractor": self.name, "extractor_hash": self.extractor.hash, "resize": self.extractor.resize,
-            "reference": self.data.train.hash, "kept": str(KEPT),
+            "quantisation": QUANTISATION, "reference": train.hash, "images": str(len(train)), "groups": str(groups),
+            "kept": str(KEPT),
         }  # fmt: skip
-        key = hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:16]
-        file = cache_folder() / "reference" / f"{self.name}-{key}.safetensors"
+        if (found := reference.cached(known)) is not None:
+            return found
+        sums = FeatureSums(self.extractor.dimension, len(train), groups, train.labels, self.data.classes, by_label=apart)
+        gather([_FeatureCollector(self, sums)], numbered(train.batches(BATCH)), len(train), "reference")
+        measured = sums.measured()
+        found = Statistics(measured.groups, measured.some)
         try:
-            with safe_open(file, "pt") as stored:
-                if stored.metadata() == known:
-                    return Statistics(*(stored.get_tensor(name) for name in ("total", "outer", "count", "some")))
-        except Exception:  # absent or damaged: it is computed again
-            pass
-        train = self.data.train
-        found = measure([self], numbered(train.batches(BATCH)), len(train), "reference")[0]
-        reference = Statistics(found.total, found.outer, found.count, found.some)
-        try:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            write_whole(file, lambda path: path.write_bytes(save(vars(reference), metadata=known)))
+            reference.keep(found, known)
         except OSError as error:
             say(f"reference statistics are not cached ({error}); the next evaluation computes them again")
-        return reference
+        return found
 
 
-class _Precomputed(nn.Module):
-    """A feature network for torchmetrics that is handed features instead of images."""
+class Collector(Interface):
+    """What images are shown to, batch after batch; afterwards it knows what a metric needs."""
 
-    def __init__(self, dimension: int) -> None:
-        super().__init__()
-        self.num_features = dimension
+    def add(self, start: int, images: Tensor) -> None:
+        """uint8 images [B, C, H, W], the first of number `start`."""
 
-    def forward(self, features: Tensor) -> Tensor:
-        return features
-
-
-def frechet(reference: Statistics, images: Statistics) -> float:
-    """Frechet distance of two Gaussians fitted to the features (Heusel et al. 2017, eq. 6), by torchmetrics in float64."""
-    from torchmetrics.image.fid import FrechetInceptionDistance  # slow to import
-
-    # It would add up what the processes have, which is added up already.
-    metric = FrechetInceptionDistance(feature=_Precomputed(len(reference.total)), sync_on_compute=False)
-    metric.update(torch.zeros_like(reference.outer), real=False)  # it has to have seen something
-    # torchmetrics takes stored statistics nowhere, but these three sums are all that it keeps of either set.
-    for side, statistics in (("real", reference), ("fake", images)):
-        setattr(metric, f"{side}_features_sum", statistics.total.clone())
-        setattr(metric, f"{side}_features_cov_sum", statistics.outer.clone())
-        setattr(metric, f"{side}_features_num_samples", statistics.count.clone())
-    return float(metric.compute())
+    def over_processes(self) -> None:
+        """Bring together what the processes have, in the main one."""
 
 
-def kernel(reference: Statistics, images: Statistics) -> float:
-    """Squared MMD with the cubic kernel, mean over subsets (Binkowski et al. 2018, section 4), by torchmetrics."""
-    from torchmetrics.image.kid import KernelInceptionDistance
+class _FeatureCollector:
+    """Shows images to an extractor."""
 
-    size = min(KID_SUBSET, len(images.some), len(reference.some))
-    with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
-        warnings.simplefilter("ignore")  # it warns of the memory that its features take, which is meant here
-        torch.manual_seed(0)
-        metric = KernelInceptionDistance(
-            feature=_Precomputed(len(reference.total)), subsets=KID_SUBSETS, subset_size=size, sync_on_compute=False
-        )
-        metric.update(reference.some.double(), real=True)
-        metric.update(images.some.double(), real=False)
-        mean, _ = metric.compute()
-    return float(mean)
+    def __init__(self, evaluator: Evaluator, sums: FeatureSums) -> None:
+        self.evaluator, self.sums = evaluator, sums
+
+    def add(self, start: int, images: Tensor) -> None:
+        self.sums.add(start, *self.evaluator.features(images))
+
+    def over_processes(self) -> None:
+        self.sums.over_processes()
+
+
+def gather(
+    collectors: Sequence[Collector], batches: Iterable[tuple[int, Tensor]], total: int, what: str, *, passing: bool = False,
+    shared: bool = False,
+) -> None:  # fmt: skip
+    """Show all images to all collectors; each image is drawn once and none is kept.
+
+    `shared`: each process brings the batches that were dealt to it, and the main one gets what all have seen.
+    """
+    with Progress(what, total, passing=passing) as bar:
+        for start, images in batches:
+            for collector in collectors:
+                collector.add(start, images)
+            bar.advance(min(len(images) * (distributed.size() if shared else 1), total - bar.done))
+    if shared:
+        for collector in collectors:
+            collector.over_processes()
+
+
+def measure(
+    ready: Sequence[Evaluator], batches: Iterable[tuple[int, Tensor]], total: int, what: str, *, labels: Tensor | None = None,
+    passing: bool = False, shared: bool = False, blocks: int = 1, others: Sequence[Collector] = (),
+) -> list[Measured]:  # fmt: skip
+    """The statistics of the images for each evaluator, in so many blocks; `others` see the same images.
+
+    With one block there is no more than the distances need.
+    """
+    sums = [evaluator.sums(total, blocks, labels, answers=blocks > 1) for evaluator in ready]
+    own = [_FeatureCollector(evaluator, one) for evaluator, one in zip(ready, sums, strict=True)]
+    gather([*own, *others], batches, total, what, passing=passing, shared=shared)
+    return [one.measured() for one in sums]
 
 
 def unavailable(choice: Choice, error: BadInput) -> Record:
@@ -258,36 +218,25 @@ def numbered(batches: Iterable[Tensor]) -> Iterator[tuple[int, Tensor]]:
         start += len(images)
 
 
-def measure(
-    ready: list[Evaluator], batches: Iterable[tuple[int, Tensor]], total: int, what: str,
-    *, passing: bool = False, shared: bool = False, blocks: int = 1,
-) -> list[Measured]:  # fmt: skip
-    """The statistics of the images for each evaluator; each image is drawn once and none is kept.
-
-    `blocks`: so many disjoint parts have moments of their own.
-    `shared`: each process brings the batches that were dealt to it, and the main one gets the statistics of all.
-    """
-    sums = [_Sum(evaluator.extractor.dimension, total, blocks) for evaluator in ready]
-    with Progress(what, total, passing=passing) as bar:
-        for start, images in batches:
-            for found, evaluator in zip(sums, ready, strict=True):
-                found.add(start, evaluator.features(images))
-            bar.advance(min(len(images) * (distributed.size() if shared else 1), total - bar.done))
-    if shared:
-        for found in sums:
-            found.over_processes()
-    return [found.statistics() for found in sums]
-
-
 def evaluate_images(
-    ready: list[Evaluator], batches: Iterable[tuple[int, Tensor]], total: int, generation: dict[str, Any]
-) -> list[Record]:
-    """All metrics of the images, from all evaluators; in several processes, in the main one."""
+    ready: list[Evaluator], batches: Iterable[tuple[int, Tensor]], total: int, generation: dict[str, Any], *,
+    labels: Tensor | None = None, extrapolate: bool = False,
+) -> list[Record]:  # fmt: skip
+    """All metrics of the images, from all evaluators; in several processes, in the main one.
+
+    `labels` [total]: the classes that the images were asked for. `extrapolate`: also the distance of infinitely many.
+    """
     if not ready:
         return []
-    measured = measure(ready, batches, total, "evaluating", shared=True, blocks=BLOCKS)
+    pixels = PixelSample(total)
+    measured = measure(
+        ready, batches, total, "evaluating", labels=labels, shared=True, blocks=BLOCKS, others=[pixels]
+    )  # fmt: skip
     if not distributed.is_main():
         return []
-    return [
-        result for evaluator, images in zip(ready, measured, strict=True) for result in evaluator.results(images, generation)
+    records = [
+        record
+        for evaluator, images in zip(ready, measured, strict=True)
+        for record in evaluator.results(images, generation, extrapolate)
     ]
+    return [*records, *Memorisation(ready[0].data, ready[0].device).results(pixels, generation)]

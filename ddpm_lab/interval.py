@@ -5,32 +5,11 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
-import torch
-from torch import Tensor
+from ddpm_lab.moments import Moments, frechet_from
 
 BLOCKS = 10
 FEWEST = 10 * BLOCKS  # images; with fewer a block says nothing
-
-
-@dataclass(frozen=True)
-class Moments:
-    """Of features [N, D], or of several sets of them at once: sums, sums of outer products, N."""
-
-    total: Tensor  # [..., D] float64
-    outer: Tensor  # [..., D, D] float64
-    count: Tensor  # [...] int64
-
-    def without(self, left_out: Sequence[int]) -> Moments:
-        """Those of all sets but these, together."""
-        kept = [index for index in range(len(self.count)) if index not in left_out]
-        return Moments(self.total[kept].sum(0), self.outer[kept].sum(0), self.count[kept].sum(0))
-
-    def gaussian(self) -> tuple[Tensor, Tensor]:
-        """Mean [D] and covariance [D, D]."""
-        mean = self.total / self.count
-        return mean, (self.outer - self.count * torch.outer(mean, mean)) / (self.count - 1)
 
 
 def frechet_interval(reference: Moments, blocks: Moments, level: float = 0.95) -> tuple[float, float] | None:
@@ -40,17 +19,8 @@ def frechet_interval(reference: Moments, blocks: Moments, level: float = 0.95) -
     """
     if int(blocks.count.sum()) < FEWEST:
         return None
-    mean, covariance = reference.gaussian()
-    values, vectors = torch.linalg.eigh(covariance)
-    root = (vectors * values.clamp(min=0).sqrt()) @ vectors.T
-
-    def distance(left_out: Sequence[int]) -> float:
-        """Heusel et al. 2017, eq. 6, by the root of the reference, which stays: an interval takes dozens of distances."""
-        ours, spread = blocks.without(left_out).gaussian()
-        shared = torch.linalg.eigvalsh(root @ spread @ root).clamp(min=0).sqrt().sum()
-        return float((ours - mean).square().sum() + covariance.trace() + spread.trace() - 2 * shared)
-
-    return jackknife_interval(distance, len(blocks.count), level)
+    distance = frechet_from(reference)
+    return jackknife_interval(lambda left_out: distance(blocks.without(left_out)), len(blocks.count), level)
 
 
 def jackknife_interval(value: Callable[[Sequence[int]], float], blocks: int, level: float = 0.95) -> tuple[float, float]:

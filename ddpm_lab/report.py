@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import io
 import json
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,8 @@ from typing import Any
 import jinja2
 
 from ddpm_lab.files import write_text
+from ddpm_lab.plots import svg_of_curves
+from ddpm_lab.records import drawn_by
 from ddpm_lab.run_folder import RunFolder
 
 Rows = list[dict[str, Any]]
@@ -23,7 +24,7 @@ def write_report(folder: RunFolder, result: dict[str, Any]) -> None:
         loader=jinja2.PackageLoader("ddpm_lab"), autoescape=True, trim_blocks=True, lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )  # fmt: skip
-    environment.filters["clock"] = clock
+    environment.filters |= {"clock": clock, "drawn_by": drawn_by}
     samples = sorted(folder.samples.glob("*.png"))
     page = environment.get_template("report.html").render(
         run=folder.id,
@@ -31,11 +32,11 @@ def write_report(folder: RunFolder, result: dict[str, Any]) -> None:
         result=result,
         environment=json.loads(folder.environment.read_text(encoding="utf-8")),
         resolved=folder.experiment.read_text(encoding="utf-8"),
-        loss=_plot([("loss", _series(rows, "loss"))], "loss"),
-        distance=_plot(_distances(rows, result), "FID"),
-        samples=[(f"{int(file.stem):,}", _embedded(file)) for file in _spread(samples, 6)],
-        final=_embedded(samples[-1]) if samples else "",
-        denoising=_embedded(folder.path / "denoising.png"),
+        loss=svg_of_curves([("loss", _series(rows, "loss"))], "images seen", "loss"),
+        distance=svg_of_curves(_distances(rows, result), "images seen", "FID"),
+        samples=[(f"{int(file.stem):,}", embedded(file)) for file in _spread(samples, 6)],
+        final=embedded(samples[-1]) if samples else "",
+        denoising=embedded(folder.path / "denoising.png"),
         speed=_median([row["images_per_second"] for row in rows if "images_per_second" in row]),
     )
     write_text(folder.report, page)
@@ -59,41 +60,7 @@ def _distances(rows: Rows, result: dict[str, Any]) -> list[tuple[str, list[tuple
     return [(f"{name}{n}", series) for name in names if (series := _series(rows, f"FID/{name}"))]
 
 
-def _plot(curves: list[tuple[str, list[tuple[float, float]]]], name: str) -> str:
-    """An SVG of curves over the images seen, in colours that both a light and a dark page bear; nothing without points."""
-    if not any(points for _, points in curves):
-        return ""
-    from matplotlib.figure import Figure  # slow to import
-    from matplotlib.ticker import FuncFormatter, MaxNLocator
-
-    figure = Figure(figsize=(6, 3), layout="constrained")
-    axes = figure.add_subplot()
-    for label, points in curves:
-        axes.plot(*zip(*points, strict=True), label=label, marker="o" if len(points) < 30 else "", markersize=3)
-    values = [value for _, points in curves for _, value in points]
-    if min(values) > 0 and max(values) > 10 * min(values):
-        axes.set_yscale("log")
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        axes.yaxis.set_minor_formatter(FuncFormatter(lambda value, _: f"{value:g}" if f"{value:e}"[0] in "25" else ""))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
-    axes.xaxis.set_major_locator(MaxNLocator(6))
-    axes.set_xlabel("images seen")
-    axes.set_ylabel(name)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(alpha=0.2)
-    if any(label != name for label, _ in curves):
-        axes.legend(frameon=False, labelcolor="#808080")
-    for text in (axes.xaxis.label, axes.yaxis.label):
-        text.set_color("#808080")
-    axes.tick_params(which="both", colors="#808080")
-    for spine in axes.spines.values():
-        spine.set_color("#808080")
-    stream = io.StringIO()
-    figure.savefig(stream, format="svg", transparent=True, metadata={"Date": None})
-    return stream.getvalue()[stream.getvalue().index("<svg") :]
-
-
-def _embedded(file: Path) -> str:
+def embedded(file: Path) -> str:
     """A PNG as a data URL, or nothing where it is missing."""
     return f"data:image/png;base64,{base64.b64encode(file.read_bytes()).decode()}" if file.exists() else ""
 

@@ -15,12 +15,14 @@ from torch import Tensor
 from ddpm_lab import distributed
 from ddpm_lab.build import DataShape, build_data, build_model, build_objective, build_procedure
 from ddpm_lab.checkpoint import Checkpoints, State, save_weights
+from ddpm_lab.cost import flops_per_image, parameter_count, peak_gigabytes
 from ddpm_lab.device import pick_precision, settle
 from ddpm_lab.environment import describe_environment
 from ddpm_lab.evaluate import evaluate_images, evaluators, measure
 from ddpm_lab.experiment import Experiment
 from ddpm_lab.files import discreet, write_text, write_whole
 from ddpm_lab.fit import require_fit, warnings
+from ddpm_lab.held_out import held_out_record
 from ddpm_lab.loaded import describe_generation, guides
 from ddpm_lab.pictures import save_grid
 from ddpm_lab.progress import say
@@ -201,8 +203,9 @@ class Execution:
         save_grid(self.folder.path / "denoising.png", frames.flatten(0, 1), columns=ROW)
         result = {
             "run": self.folder.id, "images": self.trainer.images, "budget": self.experiment.budget,
-            "parameters": sum(parameter.numel() for parameter in self.trainer.network.parameters()),
-            "training_seconds": self.trainer.seconds, **self.costs, "skipped_steps": self.trainer.skipped, "metrics": results,
+            "parameters": parameter_count(self.model), "flops_per_image": flops_per_image(self.model, self.shape),
+            "peak_gigabytes": peak_gigabytes(self.device), "training_seconds": self.trainer.seconds, **self.costs,
+            "skipped_steps": self.trainer.skipped, "metrics": results,
         }  # fmt: skip
         write_report(self.folder, result)
         write_text(self.folder.result, json.dumps(result, indent=2) + "\n")
@@ -267,7 +270,10 @@ class Execution:
     def _results(self) -> list[dict[str, Any]]:
         start, n, sampling = time.monotonic(), self.experiment.evaluate.n, self.experiment.sampling
         generation = describe_generation(sampling, self.experiment.weights, sampling.seed, self.precision)
-        results = evaluate_images(self.evaluators, self._batches(n), n, generation)
+        drawing = self.drawing()
+        results = evaluate_images(self.evaluators, self._batches(n), n, generation, labels=drawing.labels(n))
+        if self.evaluators and distributed.is_main():
+            results.append(held_out_record(self.model, drawing.network, self.data, self.precision, generation))
         self.costs["evaluation_seconds"] += time.monotonic() - start
         return [*results, *self.missing]
 

@@ -10,8 +10,11 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from ddpm_lab.choice import Choice
-from ddpm_lab.evaluate import Evaluator, Measured, Statistics, evaluators, frechet, kernel, measure, numbered
-from ddpm_lab.interval import BLOCKS, Moments
+from ddpm_lab.evaluate import Evaluator, evaluators, measure, numbered
+from ddpm_lab.feature_statistics import Measured, Statistics
+from ddpm_lab.interval import BLOCKS
+from ddpm_lab.metrics import frechet, kernel
+from ddpm_lab.moments import Moments
 from ddpm_lab.records import describe
 from registry.datasets import ImageSet
 from registry.datasets.shapes import shapes
@@ -24,7 +27,7 @@ def _features(count: int, seed: int, shift: float = 0.0) -> Tensor:
 
 
 def _statistics(features: Tensor) -> Statistics:
-    return Statistics(features.sum(0), features.T @ features, torch.tensor(len(features)), features)
+    return Statistics(Moments.of(features[None]), features)
 
 
 def _measured(evaluator: Evaluator, images: Tensor) -> Measured:
@@ -42,7 +45,7 @@ def test_frechet_distance_agrees_with_scipy_and_torch_fidelity(shift: float) -> 
     from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
 
     real, fake = _features(3000, 1), _features(1000, 2, shift)
-    ours = frechet(_statistics(real), _statistics(fake))
+    ours = frechet(Moments.of(real), Moments.of(fake))
     theirs = fid_statistics_to_metric(fid_features_to_statistics(fake), fid_features_to_statistics(real), verbose=False)
     assert ours == pytest.approx(_by_scipy(real, fake), rel=1e-6)
     assert ours == pytest.approx(theirs["frechet_inception_distance"], rel=1e-6)
@@ -50,8 +53,8 @@ def test_frechet_distance_agrees_with_scipy_and_torch_fidelity(shift: float) -> 
 
 def test_frechet_distance_of_a_set_from_itself_is_zero_and_a_shift_costs_its_square() -> None:
     real = _features(3000, 1)
-    assert frechet(_statistics(real), _statistics(real)) == pytest.approx(0, abs=1e-6)
-    assert frechet(_statistics(real), _statistics(real + 2.0)) == pytest.approx(12 * 4.0, rel=1e-9)
+    assert frechet(Moments.of(real), Moments.of(real)) == pytest.approx(0, abs=1e-6)
+    assert frechet(Moments.of(real), Moments.of(real + 2.0)) == pytest.approx(12 * 4.0, rel=1e-9)
 
 
 def test_kernel_distance_agrees_with_torch_fidelity_where_one_subset_is_the_whole_set() -> None:
@@ -78,8 +81,8 @@ def test_statistics_in_batches_are_the_statistics_at_once(data: ImageSet, monkey
     monkeypatch.setattr("ddpm_lab.evaluate.BATCH", 64)
     batched = _evaluator(data).reference
     features = _evaluator(data).extractor(data.train.images)[0].double()
-    torch.testing.assert_close(batched.outer, features.T @ features, rtol=1e-5, atol=1e-6)
-    assert int(batched.count) == 400
+    torch.testing.assert_close(batched.moments.outer, features.T @ features, rtol=1e-5, atol=1e-6)
+    assert int(batched.moments.count) == 400
 
 
 @pytest.mark.parametrize("damage", [b"", b"not safetensors", None])
@@ -89,8 +92,8 @@ def test_cached_statistics_are_used_and_damaged_ones_mended(data: ImageSet, tmp_
     if damage is not None:
         file.write_bytes(damage)
     after = _evaluator(data).reference
-    assert torch.equal(before.outer, after.outer)
-    assert torch.equal(load_file(file)["outer"], before.outer)
+    assert torch.equal(before.groups.outer, after.groups.outer)
+    assert torch.equal(load_file(file)["outer"], before.groups.outer)
 
 
 def test_other_data_or_another_extractor_is_another_protocol(data: ImageSet) -> None:
@@ -112,13 +115,12 @@ def test_the_floor_is_below_noise_and_never_promises_more_images_than_are_held_o
 def test_blocks_are_parts_of_the_images_and_an_interval_stands_beside_the_value(data: ImageSet) -> None:
     evaluator = _evaluator(data)
     noise = torch.randint(0, 256, (303, 1, 28, 28), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
-    measured, features = _measured(evaluator, noise), evaluator.features(noise)
+    measured, features = _measured(evaluator, noise), evaluator.features(noise)[0]
     own = features[3::BLOCKS]
-    assert measured.blocks.count.tolist() == [31, 31, 31, *[30] * 7]
-    torch.testing.assert_close(measured.blocks.outer[3], own.T @ own)
-    torch.testing.assert_close(measured.outer, features.T @ features)
-    assert isinstance(measured.moments, Moments)
-    fid, kid, precision, recall, density, coverage = evaluator.results(measured, {})
+    assert measured.groups.count.tolist() == [31, 31, 31, *[30] * 7]
+    torch.testing.assert_close(measured.groups.outer[3], own.T @ own)
+    torch.testing.assert_close(measured.moments.outer, features.T @ features)
+    fid, kid, precision, recall, density, coverage, _ = evaluator.results(measured, {})
     low, high = fid["interval"]
     assert low < fid["value"] < high
     assert fid["floor_interval"][0] < fid["floor"] < fid["floor_interval"][1]

@@ -7,16 +7,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from ddpm_lab.interval import BLOCKS, Moments, frechet_interval, jackknife_interval
+from ddpm_lab.interval import BLOCKS, frechet_interval, jackknife_interval
+from ddpm_lab.moments import Moments
 
 D, N, TRIALS = 8, 400, 400
 SCALE = torch.logspace(0, -1, D, dtype=torch.float64)
-
-
-def _moments(features: Tensor) -> Moments:
-    """Of [..., n, D]."""
-    count = torch.full(features.shape[:-2], features.shape[-2])
-    return Moments(features.sum(-2), features.mT @ features, count)
 
 
 def _reference() -> Moments:
@@ -44,7 +39,7 @@ def test_it_covers_the_expected_distance_near_and_far(shift: float, stretch: flo
     expected = float(torch.cat([_distance(draw(500)) for _ in range(20)]).mean())
     covered = 0
     for features in draw(TRIALS):
-        low_high = frechet_interval(_reference(), _moments(features.view(BLOCKS, -1, D)))
+        low_high = frechet_interval(_reference(), Moments.of(features.view(BLOCKS, -1, D)))
         assert low_high is not None
         assert low_high[0] < float(_distance(features[None])) < low_high[1]
         covered += low_high[0] <= expected <= low_high[1]
@@ -66,9 +61,9 @@ def test_far_away_it_is_the_interval_of_the_textbook() -> None:
 
 def test_a_set_against_itself_has_no_width() -> None:
     features = torch.randn(BLOCKS, 40, D, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    low, _ = frechet_interval(_moments(features.flatten(0, 1)), _moments(features)) or (1.0, 1.0)
+    low, _ = frechet_interval(Moments.of(features.flatten(0, 1)), Moments.of(features)) or (1.0, 1.0)
     assert low == pytest.approx(0, abs=1e-9)
 
 
 def test_too_few_images_have_none() -> None:
-    assert frechet_interval(_reference(), _moments(torch.randn(BLOCKS, 9, D, dtype=torch.float64))) is None
+    assert frechet_interval(_reference(), Moments.of(torch.randn(BLOCKS, 9, D, dtype=torch.float64))) is None

@@ -15,6 +15,8 @@ class Extractor(Protocol):
     """uint8 images [B, C, H, W] -> (features [B, D], logits [B, K] or None), without gradient, in evaluation mode."""
 
     dimension: int
+    class_names: tuple[str, ...] | None  # of the logits, where they are the classes of a data set of the lab's
+    classes: int | None  # K
     hash: str  # of the weights, SHA-256
     resize: str  # the rule by which images become the network's input, in words
 

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from registry.datasets.fashion_mnist import CLASS_NAMES
 from registry.features import FEATURES
 
 WEIGHTS = Path(__file__).with_name("fashion_cnn.safetensors")
@@ -41,6 +42,8 @@ class FashionCNNFeatures:
     """Features of a small Fashion-MNIST classifier that ships with the lab: works offline, D = 128."""
 
     dimension = 128
+    class_names = CLASS_NAMES
+    classes = len(CLASS_NAMES)
     resize = "RGB averaged to gray; sizes other than 28 x 28 by antialiased bilinear"
 
     def __init__(self) -> None:

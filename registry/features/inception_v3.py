@@ -24,6 +24,8 @@ class InceptionV3Features:
     """
 
     dimension = 2048
+    class_names = None  # ImageNet's and eight more
+    classes = 1008
     resize = "gray repeated to RGB; to 299 x 299 by TensorFlow 1's bilinear rule (torch-fidelity)"
 
     def __init__(self, *, weights: str | None = None) -> None:

@@ -1,0 +1,121 @@
+"""A suite: experiments x seeds, run one after the other and compared in one report.
+
+make bench SUITE=fashion_cpu        go on with the same command where it was stopped, however it was stopped
+
+Runs lie in results/suites/<suite>/; benchmarks/reports/<suite>/ has report.md, report.json and report.html.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import suite_file
+import suite_report
+import suite_tracking
+from suite_file import Cell, Suite
+
+from ddpm_lab.files import write_text
+from ddpm_lab.progress import say
+from ddpm_lab.run_folder import RunFolder, with_id
+from ddpm_lab.status import BAD_INPUT
+from registry.errors import BadInput
+
+RESULTS = Path("results/suites")
+REPORTS = Path("benchmarks/reports")
+PR_SET_PDEATHSIG = 1  # as in linux/prctl.h
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("suite", help="a name in benchmarks/suites, or a YAML file")
+    parser.add_argument("--report", action="store_true", help="run nothing; report what there is")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="where the runs are kept (default: results/suites)")
+    parser.add_argument("--reports", type=Path, default=REPORTS, help="where the report goes (default: benchmarks/reports)")
+    parser.add_argument("--device", help="cpu, cuda ... (default: the GPU where there is one)")
+    arguments = parser.parse_args()
+    file = suite_file.find(arguments.suite)
+    suite = suite_file.read(file)
+    cells = suite_file.cells(suite, file)
+    folder, report = arguments.results / file.stem, arguments.reports / file.stem
+    folder.mkdir(parents=True, exist_ok=True)
+    if not arguments.report:
+        for number, cell in enumerate(cells, 1):
+            say(f"suite {file.stem}: run {number} of {len(cells)}: {cell.entry.name}, seed {cell.seed}")
+            _run(cell, folder, arguments.device)
+        _curves(suite, cells, folder, arguments.device)
+    page = suite_report.write(file.stem, suite, cells, folder, failures(folder), report)
+    say(f"report: {page}")
+    suite_tracking.send(file.stem, folder, report)
+
+
+def failures(folder: Path) -> dict[str, int]:
+    """The exit status of each run that did not end well, by its id."""
+    file = folder / "failures.json"
+    return json.loads(file.read_text()) if file.is_file() else {}
+
+
+def _run(cell: Cell, folder: Path, device: str | None) -> None:
+    """Run a cell to its end, or go on with it; a run that is done is left alone."""
+    done = with_id(folder, "*", cell.id)
+    known = failures(folder)
+    if done is None or not done.finished:
+        status = _lab("run", *cell.words, "--id", cell.id, "--results", os.fspath(folder), *_on(device))
+        if status in {130, 128 + signal.SIGTERM}:
+            raise SystemExit(status)
+        known.pop(cell.id, None)
+        if status:
+            say(f"{cell.id} failed with exit status {status}; the suite goes on, and tries it again next time")
+            known[cell.id] = status
+        write_text(folder / "failures.json", json.dumps(known, indent=2) + "\n")
+
+
+def _curves(suite: Suite, cells: list[Cell], folder: Path, device: str | None) -> None:
+    """For the first run of each experiment that is finished."""
+    if suite.curve is None:
+        return
+    words = ["--curve", "nfe", "--samplers", ",".join(suite.curve.samplers), "--at", ",".join(map(str, suite.curve.at))]
+    for cell in (cell for cell in cells if cell.seed == suite.seeds[0]):
+        run = with_id(folder, "*", cell.id)
+        if run is None or not run.finished or _curve_is_whole(run, suite):
+            continue
+        status = _lab("evaluate", os.fspath(run.path), *words, "-n", str(suite.curve.n), *_on(device))
+        if status in {130, 128 + signal.SIGTERM}:
+            raise SystemExit(status)
+
+
+def _curve_is_whole(run: RunFolder, suite: Suite) -> bool:
+    rows = suite_report.curve_of(run, suite)
+    return suite.curve is not None and len(rows) >= len(suite.curve.samplers) * len(suite.curve.at)
+
+
+def _on(device: str | None) -> list[str]:
+    return ["--device", device] if device else []
+
+
+def _lab(*words: str) -> int:
+    """A command of the lab. If this process is killed, so is the command; its checkpoint is where the next one goes on."""
+    child = subprocess.Popen([sys.executable, "-m", "ddpm_lab", *words], preexec_fn=_die_with_parent)
+    try:
+        return child.wait()
+    except KeyboardInterrupt:  # it has had the signal too, and saves
+        return child.wait() or 130
+
+
+def _die_with_parent() -> None:
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except BadInput as error:
+        print(f"suite: error: {error}", file=sys.stderr)
+        raise SystemExit(BAD_INPUT) from None

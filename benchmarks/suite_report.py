@@ -1,0 +1,205 @@
+"""The report of a suite: what its finished runs came to, as Markdown, JSON and one self-contained page."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import statistics
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from effects import Results, effects, p_values, pool, typical
+from suite_file import Cell, Suite
+
+from ddpm_lab.files import write_text
+from ddpm_lab.plots import svg_of_curves, svg_of_intervals
+from ddpm_lab.records import HIGHER, Record, digits_of
+from ddpm_lab.report import clock, embedded
+from ddpm_lab.run_folder import RunFolder, with_id
+from registry.errors import BadInput
+
+Found = dict[str, Any]
+COSTS = ("images", "training_seconds", "evaluation_seconds", "peak_gigabytes", "parameters", "flops_per_image")
+
+
+def write(name: str, suite: Suite, cells: list[Cell], folder: Path, failed: Mapping[str, int], report: Path) -> Path:
+    """Write all three, and the pictures beside them; the page's path.
+
+    Raises:
+        BadInput: no run is finished, or they were not measured alike.
+    """
+    found = gather(name, suite, cells, folder, failed)
+    report.mkdir(parents=True, exist_ok=True)
+    pictures = _copy_samples(suite, cells, folder, report)
+    write_text(report / "report.json", json.dumps(found, indent=2) + "\n")
+    environment = jinja2.Environment(
+        loader=jinja2.ChoiceLoader([jinja2.FileSystemLoader(Path(__file__).parent), jinja2.PackageLoader("ddpm_lab")]),
+        trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined,
+        autoescape=jinja2.select_autoescape(["html.jinja"]),
+    )  # fmt: skip
+    environment.filters |= {"clock": clock, "number": _number, "around": _around}
+    words = found | {"higher": HIGHER}
+    write_text(report / "report.md", environment.get_template("suite.md.jinja").render(words, pictures=list(pictures)))
+    page = environment.get_template("suite.html.jinja").render(
+        words, pictures={experiment: embedded(file) for experiment, file in pictures.items()}, **_plots(found)
+    )
+    write_text(report / "report.html", page)
+    return report / "report.html"
+
+
+def gather(name: str, suite: Suite, cells: list[Cell], folder: Path, failed: Mapping[str, int]) -> Found:
+    """All that the report says, as plain data."""
+    runs = {cell.id: _run(cell, folder, failed) for cell in cells}
+    finished = [cell for cell in cells if runs[cell.id]["status"] == "finished"]
+    if not finished:
+        raise BadInput(f"{folder}: no run of the suite is finished; `make bench SUITE={name}` runs them")
+    first = suite.metrics[0]
+    protocols = {metric: _protocol(metric, [runs[cell.id] for cell in finished]) for metric in suite.metrics}
+    results = {
+        entry.name: Results(own[0].levels, [runs[cell.id]["metrics"][first]["value"] for cell in own])
+        for entry in suite.experiments
+        if (own := [cell for cell in finished if cell.entry.name == entry.name])
+    }
+    values = list(results.values())
+    pooled = pool(values)
+    experiments = []
+    for entry in suite.experiments:
+        own = [runs[cell.id] for cell in cells if cell.entry.name == entry.name]
+        done = [run for run in own if run["status"] == "finished"]
+        means = (
+            {metric: statistics.fmean(run["metrics"][metric]["value"] for run in done) for metric in suite.metrics}
+            if done
+            else {}
+        )
+        experiments.append(
+            {
+                "name": entry.name, "runs": own, "finished": len(done), "means": means,
+                "typical": typical(results[entry.name], pooled) if done else None,
+                "costs": {key: statistics.fmean(run[key] for run in done) for key in COSTS} if done else {},
+                "curve": _curve(suite, cells, entry.name, folder),
+            }
+        )  # fmt: skip
+    experiments.sort(key=lambda one: one["typical"]["value"] if one["typical"] else float("inf"))
+    best = runs[finished[0].id]
+    return {
+        "name": name, "about": suite.about, "date": time.strftime("%Y-%m-%d"), "metrics": list(suite.metrics),
+        "seeds": list(suite.seeds), "budget": suite.budget, "set": list(suite.set), "experiments": experiments,
+        "floor": {metric: best["metrics"][metric] for metric in suite.metrics},
+        "protocols": protocols, "freedom": pooled.freedom,
+        "spread": None if pooled.freedom == 0 else pooled.variance**0.5,
+        "factors": {
+            factor: {"key": key, "levels": effects(values, factor), "p": p_values(values, factor)}
+            for factor, key in suite.factors.items()
+        },
+        "failed": [run for run in runs.values() if run["status"] == "failed"],
+        "missing": [run for run in runs.values() if run["status"] == "not run"],
+        "environment": best["environment"], "generation": best["metrics"][first]["generation"],
+        "curve_n": suite.curve.n if suite.curve else None,
+        "curve_at": sorted({point["evaluations"] for one in experiments for point in one["curve"]}),
+    }  # fmt: skip
+
+
+def curve_of(run: RunFolder, suite: Suite) -> list[Found]:
+    """The points that the suite asks for, of those that the run's folder has."""
+    file = run.path / "curve-nfe.json"
+    if suite.curve is None or not file.is_file():
+        return []
+    found = []
+    for row in json.loads(file.read_text(encoding="utf-8")):
+        record = next(one for one in row["metrics"] if one["metric"] == "FID")
+        if record["n"] == suite.curve.n and row["at"] in suite.curve.at:
+            kept = {key: record[key] for key in ("value", "interval", "floor")}
+            found.append({"curve": row["curve"], "evaluations": row["evaluations"], **kept})
+    return found
+
+
+def _run(cell: Cell, folder: Path, failed: Mapping[str, int]) -> Found:
+    told: Found = {"id": cell.id, "experiment": cell.entry.name, "seed": cell.seed}
+    run = with_id(folder, "*", cell.id)
+    if run is None or not run.finished:
+        status = failed.get(cell.id)
+        return told | {"status": "not run" if status is None else "failed", "exit_status": status}
+    result = json.loads(run.result.read_text(encoding="utf-8"))
+    metrics: dict[str, Record] = {}
+    for record in result["metrics"]:
+        if record["value"] is not None:
+            metrics.setdefault(record["metric"], record)  # of several extractors the first
+    rows = run.read_metrics()
+    curve = [(row["images"], row[key]) for row in rows for key in row if key.startswith("FID/")]
+    environment = json.loads(run.environment.read_text(encoding="utf-8"))
+    costs = {key: result[key] for key in COSTS}
+    return told | {"status": "finished", "metrics": metrics, "over_training": curve, "environment": environment, **costs}
+
+
+def _protocol(metric: str, runs: list[Found]) -> Found:
+    """The one protocol of a metric in all runs.
+
+    Raises:
+        BadInput: a run lacks the metric, or they differ.
+    """
+    for run in runs:
+        if metric not in run["metrics"]:
+            raise BadInput(f"metrics: {run['id']} has no {metric}; it has {', '.join(run['metrics'])}")
+    first, *others = [run["metrics"][metric] for run in runs]
+    for other in others:
+        if other["fingerprint"] != first["fingerprint"]:
+            ours, theirs = first["protocol"], other["protocol"]
+            differ = "; ".join(f"{key}: {ours[key]} against {theirs[key]}" for key in ours if ours[key] != theirs[key])
+            raise BadInput(f"the runs' {metric} was not measured alike ({differ}); a suite compares what was")
+    return {"fingerprint": first["fingerprint"], **first["protocol"]}
+
+
+def _first_run(cells: list[Cell], name: str, folder: Path) -> RunFolder | None:
+    return next(
+        (run for cell in cells if cell.entry.name == name and (run := with_id(folder, "*", cell.id)) and run.finished), None
+    )
+
+
+def _curve(suite: Suite, cells: list[Cell], name: str, folder: Path) -> list[Found]:
+    run = _first_run(cells, name, folder)
+    return curve_of(run, suite) if run else []
+
+
+def _copy_samples(suite: Suite, cells: list[Cell], folder: Path, report: Path) -> dict[str, Path]:
+    """The last grid of each experiment's first run: the same noise in all of them."""
+    found = {}
+    for entry in suite.experiments:
+        run = _first_run(cells, entry.name, folder)
+        if run and (grids := sorted(run.samples.glob("*.png"))):
+            (report / "samples").mkdir(exist_ok=True)
+            found[entry.name] = report / "samples" / f"{entry.name}.png"
+            shutil.copyfile(grids[-1], found[entry.name])
+    return found
+
+
+def _plots(found: Found) -> Found:
+    first, floor = found["metrics"][0], found["floor"][found["metrics"][0]]["floor"]
+    done = [one for one in found["experiments"] if one["typical"]]
+    bars = [(one["name"], one["typical"]["value"], one["typical"]["interval"]) for one in done]
+    training = [
+        (one["name"], run["over_training"]) for one in done for run in one["runs"][:1] if run["status"] == "finished"
+    ]  # fmt: skip
+    drawn = [one for one in done if one["curve"]]
+    curves = {}
+    for kind in dict.fromkeys(point["curve"] for one in drawn for point in one["curve"]):
+        own = [(one["name"], [(p["evaluations"], p["value"]) for p in one["curve"] if p["curve"] == kind]) for one in drawn]
+        curves[kind] = svg_of_curves(
+            own, "evaluations of the network for an image", f"FID, N = {found['curve_n']:,}", logarithmic=True,
+            floor=drawn[0]["curve"][0]["floor"],
+        )  # fmt: skip
+    return {
+        "ranking": svg_of_intervals(bars, first, floor),
+        "training": svg_of_curves(training, "images seen", "FID while training"),
+        "curves": curves,
+    }
+
+
+def _number(value: float | None, metric: str) -> str:
+    return "" if value is None else f"{value:.{digits_of({'metric': metric})}f}"
+
+
+def _around(interval: tuple[float, float] | None, metric: str) -> str:
+    return f"{_number(interval[0], metric)} to {_number(interval[1], metric)}" if interval else ""

@@ -1,0 +1,116 @@
+"""A suite at W&B: its tables, pictures and page, in a run of their own.
+
+A process by itself with a limited time, so that whatever happens at W&B costs no report.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from ddpm_lab.experiment import Track
+from ddpm_lab.progress import say
+from ddpm_lab.tracking import mode_of
+
+PATIENCE = 120  # seconds
+PROJECT = "ddpm_lab"
+
+
+def send(name: str, folder: Path, report: Path) -> None:
+    """Send the report where W&B is wanted; offline, `folder` keeps what `wandb sync` takes."""
+    mode = mode_of(Track())
+    if mode == "disabled":
+        return
+    command = [sys.executable, os.fspath(Path(__file__)), name, os.fspath(folder), os.fspath(report)]
+    environment = {**os.environ, "WANDB_MODE": mode, "WANDB_SILENT": "true"}
+    try:
+        done = subprocess.run(
+            command, env=environment, timeout=PATIENCE, capture_output=True, text=True, stdin=subprocess.DEVNULL
+        )
+        trouble = (done.stderr.strip().splitlines() or ["it failed"])[-1][:300] if done.returncode else ""
+    except subprocess.TimeoutExpired:
+        trouble = f"it did not take everything within {PATIENCE} s"
+    if trouble:
+        say(f"W&B: {trouble}; the report is whole, and the same command sends it again")
+    elif mode == "offline":
+        say(f"W&B: offline; `wandb sync {folder}/wandb/offline-run-*` uploads it")
+    else:
+        say(f"W&B: {done.stdout.strip()}")
+
+
+def _log(name: str, folder: Path, report: Path) -> str:
+    import wandb
+
+    found: dict[str, Any] = json.loads((report / "report.json").read_text())
+    about = folder / "wandb.json"
+    known = json.loads(about.read_text()) if about.is_file() else {}
+    with tempfile.TemporaryDirectory() as scratch:
+        # The client would write its own files where the user works.
+        os.environ |= {"WANDB_DATA_DIR": scratch, "WANDB_CACHE_DIR": scratch}
+        run = wandb.init(
+            project=os.environ.get("WANDB_PROJECT", PROJECT), name=f"suite {name}", job_type="suite", group=name,
+            id=known.get("id"), resume="allow", dir=folder,
+            config={key: found[key] for key in ("about", "budget", "set", "seeds", "metrics", "environment", "protocols")},
+        )  # fmt: skip
+        about.write_text(json.dumps({"id": run.id}) + "\n")
+        run.log(_tables(found) | _pictures(report) | {"report": wandb.Html(str(report / "report.html"))})
+        best = found["experiments"][0]
+        run.summary.update({"best": best["name"], found["metrics"][0]: best["typical"]["value"]})
+        url = run.url or ""
+        run.finish()
+    return url
+
+
+def _tables(found: dict[str, Any]) -> dict[str, Any]:
+    import wandb
+
+    metrics = found["metrics"]
+    ranking = [
+        [rank, one["name"], one["typical"]["value"], *(one["typical"]["interval"] or (None, None)), one["finished"],
+         *(one["means"][metric] for metric in metrics[1:])]
+        for rank, one in enumerate(found["experiments"], 1)
+        if one["typical"]
+    ]  # fmt: skip
+    runs = [
+        [run["experiment"], run["seed"], run["status"], run.get("training_seconds"), run.get("peak_gigabytes"),
+         *(run["metrics"][metric]["value"] if run["status"] == "finished" else None for metric in metrics)]
+        for one in found["experiments"]
+        for run in one["runs"]
+    ]  # fmt: skip
+    effects = [
+        [factor, row["level"], row["ratio"], *(row["interval"] or (None, None)), row["pairs"]]
+        for factor, effect in found["factors"].items()
+        for row in effect["levels"]
+    ]
+    curves = [
+        [one["name"], point["curve"], point["evaluations"], point["value"], *(point["interval"] or (None, None))]
+        for one in found["experiments"]
+        for point in one["curve"]
+    ]
+    head = ["rank", "experiment", metrics[0], "low", "high", "runs", *metrics[1:]]
+    tables = {
+        "ranking": (head, ranking),
+        "runs": (["experiment", "seed", "status", "training_seconds", "peak_gigabytes", *metrics], runs),
+        "effects": (["factor", "level", "ratio", "low", "high", "pairs"], effects),
+        "curves": (["experiment", "drawn by", "evaluations", "FID", "low", "high"], curves),
+    }
+    return {name: wandb.Table(columns=columns, data=rows) for name, (columns, rows) in tables.items() if rows}
+
+
+def _pictures(report: Path) -> dict[str, Any]:
+    import wandb
+
+    return {f"samples/{file.stem}": wandb.Image(str(file)) for file in sorted((report / "samples").glob("*.png"))}
+
+
+if __name__ == "__main__":
+    try:
+        print(_log(sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])))
+    except Exception as error:  # one line for the one who waits
+        print(" ".join(str(error).split()) or type(error).__name__, file=sys.stderr)
+        raise SystemExit(1) from None

@@ -1,0 +1,35 @@
+"""What a network costs: parameters, operations, memory."""
+
+from __future__ import annotations
+
+import copy
+import resource
+import sys
+from typing import Any
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from ddpm_lab.build import DataShape, Model
+
+
+def parameter_count(model: Model) -> int:
+    """Trainable numbers of the network."""
+    return sum(parameter.numel() for parameter in model.network.parameters())
+
+
+def flops_per_image(model: Model, shape: DataShape) -> int:
+    """Floating-point operations of one forward pass for one image, a multiplication and an addition counted as two."""
+    network: Any = copy.deepcopy(model.network).to("meta")
+    y = None if model.classes is None else torch.zeros(1, dtype=torch.long, device="meta")
+    with FlopCounterMode(display=False) as counter, torch.device("meta"):
+        network(torch.zeros(1, *shape.image_shape), torch.zeros(1), y)
+    return int(counter.get_total_flops())
+
+
+def peak_gigabytes(device: torch.device) -> float:
+    """The most that this process has held: of the GPU's memory where it computes there, else of the machine's. In GiB."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**30
+    unit = 1 if sys.platform == "darwin" else 2**10  # bytes there, KiB elsewhere
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30

@@ -1,0 +1,208 @@
+"""Quality of one checkpoint against the number of evaluations, the length of the EMA, or the scale of the guidance."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import nn
+
+from ddpm_lab import distributed
+from ddpm_lab.change import changed
+from ddpm_lab.evaluate import Evaluator, evaluate_images
+from ddpm_lab.experiment import Sampling
+from ddpm_lab.files import write_text, write_whole
+from ddpm_lab.loaded import Run
+from ddpm_lab.progress import say
+from ddpm_lab.reconstruct import reconstruct
+from ddpm_lab.records import Record
+from ddpm_lab.sample import Drawing
+from ddpm_lab.text import aligned
+from registry.errors import BadInput
+
+Kind = Literal["nfe", "ema", "guidance"]
+ACROSS = {"nfe": "evaluations of the network for an image", "ema": "weights", "guidance": "guidance scale"}
+STEPS = (5.0, 10.0, 20.0, 50.0)
+SCALES = (1.0, 1.5, 2.0, 3.0, 5.0)
+SHORT = "dpmpp_2m/log_snr"  # what is drawn in few steps, beside the run's own sampler
+
+
+class Point(NamedTuple):
+    """A way of drawing: the curve that it is on, and its place there."""
+
+    curve: str
+    at: float | str
+    sampling: Sampling
+
+
+def points(run: Run, sampling: Sampling, kind: Kind, samplers: Sequence[str] | None, at: Sequence[float] | None) -> list[Point]:
+    """The ways of drawing that make up the curves.
+
+    Raises:
+        BadInput: there is no such sampler, the run has no classes or no snapshots, or a number is out of bounds.
+    """
+    if samplers is not None and kind != "nfe":
+        raise BadInput(f"--samplers: a curve over {kind} has the sampler of --sampler; the option is for --curve nfe")
+    if kind == "nfe":
+        return list(_over_steps(run, sampling, samplers, at or STEPS))
+    if kind == "guidance":
+        return [Point("", scale, changed(run, sampling, guidance=scale)) for scale in at or SCALES]
+    if at:
+        for line in distributed.from_main(lambda: reconstruct(run, at)):
+            say(line)
+    names = sorted(run.folder.known_weights, key=lambda name: (name != "raw", _length(run, name), name))
+    return [Point("", name, changed(run, sampling, weights=name)) for name in names]
+
+
+def measure_points(run: Run, evaluators: list[Evaluator], found: list[Point], kind: Kind, n: int) -> Path:
+    """Draw and measure what is not known yet; the file that has all. Each point is kept as soon as it is known."""
+    file = run.folder.path / f"curve-{kind}.json"
+    rows = distributed.from_main(lambda: _read(file))
+    wanted = []
+    for number, point in enumerate(found, 1):
+        generation = run.generation(point.sampling, point.sampling.seed)
+        prints = {evaluator.protocol("FID", n).fingerprint for evaluator in evaluators}
+        row = next((row for row in rows if row["generation"] == generation and _prints(row) >= prints), None)
+        if row is None:
+            row = _measured(run, evaluators, point, generation, n)
+            rows = [*rows, row]
+            if distributed.is_main():
+                write_text(file, json.dumps(rows, indent=2) + "\n")
+                say(f"{number} of {len(found)}: {_named(row, kind)}: FID {_fid(row, evaluators[0].name)['value']:.3f}")
+        wanted.append(row | {"curve": point.curve, "at": point.at})
+    if distributed.is_main():
+        for line in lines(wanted, kind, evaluators[0].name):
+            print(line)
+        say(f"points: {file}")
+        say(f"plot: {draw(wanted, kind, evaluators[0].name, file.with_suffix('.png'))}")
+    return file
+
+
+def lines(rows: list[dict[str, Any]], kind: Kind, extractor: str) -> Iterator[str]:
+    """The points as a table, with what their values are against."""
+    cells = []
+    for row in rows:
+        record = _fid(row, extractor)
+        low_high = record["interval"]
+        around = f"{low_high[0]:.3f} to {low_high[1]:.3f}" if low_high else ""
+        cells.append([_named(row, kind), f"{row['evaluations']:g}", f"{record['value']:.3f}", around])
+    yield from aligned([["", "evaluations", "FID", "95 %"], *cells])
+    record = _fid(rows[0], extractor)
+    yield (
+        f"FID by {extractor}, N = {record['n']:,} against {record['protocol']['reference']}; floor {record['floor']:.3f};"
+        f" protocol {record['fingerprint']}"
+    )
+
+
+def draw(rows: list[dict[str, Any]], kind: Kind, extractor: str, file: Path) -> Path:
+    """The curves as a picture, with intervals and floor."""
+    from matplotlib.figure import Figure  # slow to import
+    from matplotlib.ticker import FuncFormatter, NullFormatter
+
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.add_subplot()
+    for name in dict.fromkeys(row["curve"] for row in rows):
+        own = [(row, _fid(row, extractor)) for row in rows if row["curve"] == name]
+        values = [record["value"] for _, record in own]
+        around = [record["interval"] or (record["value"],) * 2 for _, record in own]
+        below = [value - low for value, (low, _) in zip(values, around, strict=True)]
+        above = [high - value for value, (_, high) in zip(values, around, strict=True)]
+        across = [row["evaluations"] if kind == "nfe" else row["at"] for row, _ in own]
+        axes.errorbar(across, values, [below, above], marker="o", capsize=3, label=name or None)
+    record = _fid(rows[0], extractor)
+    axes.axhline(record["floor"], linestyle=":", color="gray", label=f"floor: {record['floor_n']:,} held-out images")
+    axes.set_xlabel(ACROSS[kind])
+    axes.set_ylabel(f"FID, {extractor}, N = {record['n']:,}")
+    axes.set_yscale("log")
+    if kind == "nfe":
+        axes.set_xscale("log")
+        ticks = sorted({row["evaluations"] for row in rows})
+        axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+        axes.xaxis.set_minor_formatter(NullFormatter())
+    if kind == "ema":
+        axes.tick_params("x", rotation=30)
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_minor_formatter(FuncFormatter(lambda value, _: f"{value:g}" if f"{value:e}"[0] in "25" else ""))
+    axes.grid(alpha=0.2, which="both")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False)
+    write_whole(file, lambda path: figure.savefig(path, format="png", dpi=150))
+    return file
+
+
+def _over_steps(run: Run, sampling: Sampling, samplers: Sequence[str] | None, at: Sequence[float]) -> Iterator[Point]:
+    own = f"{sampling.sampler.name}/{sampling.grid.name}"
+    for name in samplers or dict.fromkeys((own, SHORT)):
+        sampler, _, grid = name.partition("/")
+        for steps in at:
+            if steps != int(steps):
+                raise BadInput(f"--at: {steps:g} is no number of steps")
+            way = changed(run, sampling, sampler=sampler, grid=grid or None, steps=int(steps))
+            yield Point(f"{way.sampler.name}, {way.grid.name} grid", int(steps), way)
+
+
+def _measured(run: Run, evaluators: list[Evaluator], point: Point, generation: dict[str, Any], n: int) -> dict[str, Any]:
+    drawing, start = run.drawing(point.sampling), time.monotonic()
+    labels = drawing.labels(n)
+    with _Count(drawing) as count:
+        batches = drawing.images(n, point.sampling.seed, point.sampling.batch, labels)
+        records = evaluate_images(evaluators, batches, n, generation, labels=labels)
+    evaluations = float(distributed.sum_of(torch.tensor(count.images))) / n
+    row = {"curve": point.curve, "at": point.at, "generation": generation, "evaluations": evaluations}
+    return row | {"seconds": time.monotonic() - start, "metrics": records}
+
+
+class _Count:
+    """Counts the images that pass through a drawing's network."""
+
+    def __init__(self, drawing: Drawing) -> None:
+        self.images = 0
+        self._network = drawing.network
+
+    def __enter__(self) -> _Count:
+        self._hook = self._network.register_forward_pre_hook(self._see)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._hook.remove()
+
+    def _see(self, _: nn.Module, inputs: tuple[Any, ...]) -> None:
+        self.images += len(inputs[0])
+
+
+def _length(run: Run, name: str) -> float:
+    """Of an average, whatever its unit: longer is more."""
+    if name.startswith("ema_std"):
+        return float(name.removeprefix("ema_std"))
+    choice = run.experiment.train.averages.get(name)
+    return float(next(iter(choice.options.values()))) if choice is not None else 0.0
+
+
+def _read(file: Path) -> list[dict[str, Any]]:
+    if not file.is_file():
+        return []
+    try:
+        rows = json.loads(file.read_text(encoding="utf-8"))
+        for row in rows:
+            dict(row["generation"]), _prints(row), float(row["evaluations"])
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise BadInput(f"{file}: not the points of a curve; move it away to measure them anew") from None
+    return list(rows)
+
+
+def _prints(row: dict[str, Any]) -> set[str]:
+    return {record["fingerprint"] for record in row["metrics"] if record["metric"] == "FID"}
+
+
+def _fid(row: dict[str, Any], extractor: str) -> Record:
+    return next(one for one in row["metrics"] if one["metric"] == "FID" and one["extractor"] == extractor)
+
+
+def _named(row: dict[str, Any], kind: Kind) -> str:
+    return {
+        "nfe": f"{row['curve']}, {row['at']} steps", "ema": f"{row['at']} weights", "guidance": f"guidance scale {row['at']}"
+    }[kind]  # fmt: skip

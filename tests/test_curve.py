@@ -1,0 +1,79 @@
+"""`evaluate --curve`: the points, what they cost, and that no point is measured twice."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, Lab, Quick
+
+
+def _rows(run: Path, kind: str) -> list[dict[str, object]]:
+    return json.loads((run / f"curve-{kind}.json").read_text())  # type: ignore[no-any-return]
+
+
+@pytest.fixture(scope="module")
+def conditional(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Knows classes, and keeps what averages of other lengths are made of."""
+    results = tmp_path_factory.mktemp("curve") / "results"
+    words = ["classes=true", "train.images=640", "train.snapshots_every=160", "evaluate.n=60", "evaluate.every=null",
+             "train.ema=[{name: power, std: 0.05}, {name: power, std: 0.1}]"]  # fmt: skip
+    command = [sys.executable, "-m", "ddpm_lab", "run", "smoke", *words, "--results", str(results)]
+    subprocess.run(
+        command, cwd=ROOT, env={**os.environ, "WANDB_MODE": "disabled"}, check=True, timeout=300, capture_output=True
+    )
+    return (results / "latest").resolve()
+
+
+def test_evaluations_are_counted_and_known_points_are_not_drawn_again(conditional: Path, lab: Lab) -> None:
+    words = ("evaluate", conditional, "--curve", "nfe", "-n", "60", "--samplers", "ddim,heun/log_snr")
+    done = lab(*words, "--at", "2,4")
+    assert done.returncode == 0, done.stderr
+    found = {(row["curve"], row["at"]): row for row in _rows(conditional, "nfe")}
+    # Heun takes two evaluations for each step, but one for the last.
+    wanted = {
+        ("ddim, uniform grid", 2): 2,
+        ("ddim, uniform grid", 4): 4,
+        ("heun, log_snr grid", 2): 3,
+        ("heun, log_snr grid", 4): 7,
+    }
+    assert {key: row["evaluations"] for key, row in found.items()} == wanted
+    assert (conditional / "curve-nfe.png").stat().st_size > 5000
+    assert "heun, log_snr grid, 4 steps" in done.stdout
+    more = lab(*words, "--at", "2,3,4")
+    assert more.returncode == 0, more.stderr
+    assert [line for line in more.stderr.splitlines() if ": FID " in line][0].startswith("2 of 6")
+    assert len(_rows(conditional, "nfe")) == 6
+
+
+def test_guidance_costs_two_evaluations_where_it_guides(conditional: Path, lab: Lab) -> None:
+    done = lab("evaluate", conditional, "--curve", "guidance", "--at", "1,2", "-n", "60", "--steps", "4", "--sampler", "ddim")
+    assert done.returncode == 0, done.stderr
+    assert [row["evaluations"] for row in _rows(conditional, "guidance")] == [4, 8]
+
+
+def test_averages_of_other_lengths_are_made_and_measured(conditional: Path, lab: Lab) -> None:
+    done = lab("evaluate", conditional, "--curve", "ema", "--at", "0.07", "-n", "60", "--steps", "2", "--sampler", "ddim")
+    assert done.returncode == 0, done.stderr
+    assert [row["at"] for row in _rows(conditional, "ema")] == ["raw", "ema", "ema_std0.070", "ema_2"]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--at", "5"], "--at: the option is for --curve"),
+        (["--curve", "nfe", "--at", "5,x"], "no list of positive numbers"),
+        (["--curve", "nfe", "--at", "2.5"], "2.5 is no number of steps"),
+        (["--curve", "nfe", "--samplers", "ddimm"], "did you mean 'ddim'"),
+        (["--curve", "nfe", "--at", "100000"], "do not fit"),
+        (["--curve", "ema", "--samplers", "ddim"], "--samplers"),
+        (["--curve", "ema", "--at", "0.1"], "no snapshots"),
+        (["--curve", "nfe", "--extrapolate"], "--extrapolate"),
+    ],
+)
+def test_bad_input_is_named(words: list[str], said: str, smoke_run: Path, quick: Quick) -> None:
+    done = quick("evaluate", smoke_run, *words)
+    assert done.returncode == 2
+    assert said in done.stderr
