@@ -44,7 +44,7 @@ def test_evaluations_are_counted_and_known_points_are_not_drawn_again(conditiona
     assert "heun, log_snr grid, 4 steps" in done.stdout
     more = lab(*words, "--at", "2,3,4")
     assert more.returncode == 0, more.stderr
-    assert [line for line in more.stderr.splitlines() if ": FID " in line][0].startswith("2 of 6")
+    assert next(line for line in more.stderr.splitlines() if ": FID " in line).startswith("2 of 6")
     assert len(_rows(conditional, "nfe")) == 6
 
 

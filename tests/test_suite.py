@@ -15,7 +15,8 @@ from conftest import ROOT
 from wandb_server import WandbServer
 
 SMALL = [
-    "train.images=320", "train.batch=32", "evaluate.n=120", "evaluate.every=null", "sampling.steps=4", "train.samples_every=null",
+    "train.images=320", "train.batch=32", "train.samples_every=null", "evaluate.n=120", "evaluate.every=null",
+    "sampling.steps=4",
 ]  # fmt: skip
 PLAN: dict[str, Any] = {
     "about": "A test.",
