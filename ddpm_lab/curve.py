@@ -13,9 +13,10 @@ from torch import nn
 
 from ddpm_lab import distributed
 from ddpm_lab.change import changed
-from ddpm_lab.evaluate import Evaluator, evaluate_images
+from ddpm_lab.evaluate import Evaluator, measure
 from ddpm_lab.experiment import Sampling
 from ddpm_lab.files import write_text, write_whole
+from ddpm_lab.interval import BLOCKS
 from ddpm_lab.loaded import Run
 from ddpm_lab.progress import say
 from ddpm_lab.reconstruct import reconstruct
@@ -150,9 +151,10 @@ def _measured(run: Run, evaluators: list[Evaluator], point: Point, generation: d
     labels = drawing.labels(n)
     with _Count(drawing) as count:
         batches = drawing.images(n, point.sampling.seed, point.sampling.batch, labels)
-        records = evaluate_images(evaluators, batches, n, generation, labels=labels)
+        found = measure(evaluators, batches, n, "evaluating", labels=labels, shared=True, blocks=BLOCKS)
     evaluations = float(distributed.sum_of(torch.tensor(count.images))) / n
     row = {"curve": point.curve, "at": point.at, "generation": generation, "evaluations": evaluations}
+    records = [one.distance(images, generation) for one, images in zip(evaluators, found, strict=True)]
     return row | {"seconds": time.monotonic() - start, "metrics": records}
 
 

@@ -16,7 +16,7 @@ from ddpm_lab.choice import Choice
 from ddpm_lab.feature_statistics import KEPT, FeatureSums, Measured, Statistics, can_tell_apart
 from ddpm_lab.interval import BLOCKS
 from ddpm_lab.memorisation import Memorisation, PixelSample
-from ddpm_lab.metrics import KID_SUBSET, KID_SUBSETS, Value, all_values, answered, frechet, kernel
+from ddpm_lab.metrics import KID_SUBSET, KID_SUBSETS, Value, all_values, answered, distance, frechet, kernel
 from ddpm_lab.neighbours import MANIFOLD, NEIGHBOURS
 from ddpm_lab.progress import Progress, say
 from ddpm_lab.records import Protocol, Record
@@ -94,10 +94,20 @@ class Evaluator:
 
     def results(self, images: Measured, generation: dict[str, Any], extrapolate: bool = False) -> list[Record]:
         """One record for each metric: value, interval, floor, protocol, how the images were made."""
+        return self._records(self.all_values(images, extrapolate), images, generation, extrapolate)
+
+    def distance(self, images: Measured, generation: dict[str, Any]) -> Record:
+        """The record of the FID alone, where many sets are compared."""
+        (record,) = self._records({"FID": distance(self.reference, images)}, images, generation)
+        return record
+
+    def _records(
+        self, values: dict[str, Value], images: Measured, generation: dict[str, Any], extrapolate: bool = False
+    ) -> list[Record]:
         n = int(images.moments.count)
         floors, floor_n = self.floor(n, images.by_class is not None, extrapolate)
         records = []
-        for metric, found in self.all_values(images, extrapolate).items():
+        for metric, found in values.items():
             if metric not in floors:
                 continue  # too few images are held out to say what real ones would score
             protocol, floor = self.protocol(metric, n), floors[metric]

@@ -35,8 +35,7 @@ def all_values(
     `class_names` are the reference's; its groups are these classes. `images.answers` are of the same classes wherever the
     extractor has the same names, which is for the caller to see to.
     """
-    fid = frechet(reference.moments, images.moments)
-    found = {"FID": Value(fid, frechet_interval(reference.moments, images.groups))}
+    found = {"FID": distance(reference, images)}
     if extrapolate:
         found["FID_infinity"] = Value(frechet_of_infinitely_many(reference.moments, images.groups))
     found["KID"] = Value(kernel(reference, images))
@@ -54,6 +53,11 @@ def all_values(
         }  # fmt: skip
         found["class_FID"] = Value(sum(each.values()) / len(each), detail=each)
     return found
+
+
+def distance(reference: Statistics, images: Measured) -> Value:
+    """The FID with its interval."""
+    return Value(frechet(reference.moments, images.moments), frechet_interval(reference.moments, images.groups))
 
 
 def answered(reference: Statistics, images: Measured, class_names: tuple[str, ...]) -> dict[str, Value]:

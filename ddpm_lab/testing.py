@@ -289,8 +289,11 @@ def _features(make: Callable[[], Any]) -> None:
     extractor = make()
     images = torch.randint(0, 256, (3, 3, 28, 28), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
     features, logits = extractor(images)
-    _require(features.ndim == 2 and len(features) == 3, "features are [B, D]")
-    _require(logits is None or len(logits) == 3, "logits are [B, K], or None")
+    _require(features.shape == (3, extractor.dimension), "features are [B, D], D being the extractor's `dimension`")
+    k = None if logits is None else logits.shape[1]
+    _require(k == extractor.classes, "logits are [B, K], K being the extractor's `classes`, or both are None")
+    names = extractor.class_names
+    _require(names is None or len(names) == k, "`class_names` has a name for each logit, or is None")
     _require(bool(extractor.hash and extractor.resize), "an extractor carries the hash of its weights and its resize rule")
 
 

@@ -20,7 +20,15 @@ from ddpm_lab.run_folder import RunFolder
 BUSY = ["train.images=3200", "train.checkpoint_every=64", "train.samples_every=640", "evaluate.every=640", "evaluate.n=16",
         "evaluate.n_during=8", "classes=true", "train.snapshots_every=640",
         "train.ema=[{half_life: 640}, {name: power, std: 0.1}]"]  # fmt: skip
-TIMINGS = {"images_per_second", "train_seconds", "training_seconds", "sampling_seconds", "evaluation_seconds", "run"}
+TIMINGS = {
+    "images_per_second",
+    "train_seconds",
+    "training_seconds",
+    "sampling_seconds",
+    "evaluation_seconds",
+    "run",
+    "peak_gigabytes",
+}
 
 
 def _start(results: Path, *words: str) -> "subprocess.Popen[str]":

@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 
 from ddpm_lab.build import Model
 from ddpm_lab.checkpoint import save_weights
+from ddpm_lab.cost import parameter_count
 from ddpm_lab.experiment import Sampling
 from ddpm_lab.export.autoencoder import identity_autoencoder
 from ddpm_lab.export.component import Component, Inexpressible
@@ -24,6 +25,7 @@ from ddpm_lab.export.scheduler import scheduler
 from ddpm_lab.export.unet import unet
 from ddpm_lab.files import write_text
 from ddpm_lab.loaded import Run
+from ddpm_lab.records import drawn_by
 from registry.backbones.adm_unet import ADMUNet
 from registry.backbones.dit import DiT
 from registry.errors import BadInput
@@ -144,9 +146,10 @@ def _card(
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("ddpm_lab"), trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )
+    environment.filters["drawn_by"] = drawn_by
     page = environment.get_template("model_card.md").render(
         name=run.recipe.name, experiment=run.experiment, sampling=sampling, shape=run.shape, classes=model.classes,
-        result=result, parameters=sum(parameter.numel() for parameter in model.network.parameters()), weights=weights,
+        result=result, parameters=parameter_count(model), weights=weights,
         pipeline=pipeline, components=components, obstacle=obstacle,
     )  # fmt: skip
     return page + "\n"
