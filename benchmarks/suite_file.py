@@ -12,6 +12,7 @@ import pydantic
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from ddpm_lab.recipe import Recipe, load_recipe
+from ddpm_lab.records import HIGHER
 from ddpm_lab.yaml_loader import read_mapping
 from registry.errors import BadInput, did_you_mean
 from registry.options import Count
@@ -62,6 +63,10 @@ class Suite(_Strict):
         for kind, values in (("experiments", names), ("seeds", self.seeds)):
             if len(set(values)) < len(values):
                 raise ValueError(f"{kind}: one is there twice: {', '.join(map(str, values))}")
+        if self.metrics[0] in HIGHER:
+            raise ValueError(
+                f"metrics: {self.metrics[0]} comes first, which ranks; name one of which less is better, such as FID"
+            )
         return self
 
 

@@ -64,6 +64,10 @@ def gather(name: str, suite: Suite, cells: list[Cell], folder: Path, failed: Map
         if (own := [cell for cell in finished if cell.entry.name == entry.name])
     }
     values = list(results.values())
+    if min(value for one in values for value in one.values) <= 0:
+        raise BadInput(
+            f"metrics: {first} is not positive in every run, and cannot be ranked by geometric means; name FID first"
+        )
     pooled = pool(values)
     experiments = []
     for entry in suite.experiments:

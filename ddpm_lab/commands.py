@@ -8,11 +8,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from ddpm_lab import distributed
+from ddpm_lab import curve, distributed
 from ddpm_lab.build import DataShape, build_data, build_images
 from ddpm_lab.change import changed
 from ddpm_lab.choice import Choice, read_choice
-from ddpm_lab.curve import measure_points, points
 from ddpm_lab.device import pick_device
 from ddpm_lab.evaluate import BATCH, Evaluator, evaluate_images, evaluators
 from ddpm_lab.experiment import Sampling
@@ -102,11 +101,17 @@ def _curve(arguments: argparse.Namespace) -> None:
         raise BadInput(f"--curve: the images of {arguments.run} are drawn already; name a run")
     run = Run(arguments.run, arguments.device, arguments.overrides)
     samplers = arguments.samplers.split(",") if arguments.samplers else None
-    found = points(run, _sampling(run, arguments), arguments.curve, samplers, arguments.at)
+    found = curve.points(run, _sampling(run, arguments), arguments.curve, samplers, arguments.at)
     ready, _ = _evaluators_of_run(run, arguments)
     if not ready:
         raise BadInput("--features: none of the extractors can be had; the lines above say why")
-    measure_points(run, ready, found, arguments.curve, _number(run, arguments))
+    rows = curve.measure_points(run, ready, found, arguments.curve, _number(run, arguments))
+    if distributed.is_main():
+        for line in curve.lines(rows, arguments.curve, ready[0].name):
+            print(line)
+        file = curve.file_of(run, arguments.curve)
+        say(f"points: {file}")
+        say(f"plot: {curve.draw(rows, arguments.curve, ready[0].name, file.with_suffix('.png'))}")
 
 
 def _number(run: Run, arguments: argparse.Namespace) -> int:

@@ -59,28 +59,35 @@ def points(run: Run, sampling: Sampling, kind: Kind, samplers: Sequence[str] | N
     return [Point("", name, changed(run, sampling, weights=name)) for name in names]
 
 
-def measure_points(run: Run, evaluators: list[Evaluator], found: list[Point], kind: Kind, n: int) -> Path:
-    """Draw and measure what is not known yet; the file that has all. Each point is kept as soon as it is known."""
-    file = run.folder.path / f"curve-{kind}.json"
-    rows = distributed.from_main(lambda: _read(file))
-    wanted = []
-    for number, point in enumerate(found, 1):
-        generation = run.generation(point.sampling, point.sampling.seed)
-        prints = {evaluator.protocol("FID", n).fingerprint for evaluator in evaluators}
-        row = next((row for row in rows if row["generation"] == generation and _prints(row) >= prints), None)
+def file_of(run: Run, kind: Kind) -> Path:
+    """Where the points of all curves of that kind are kept."""
+    return run.folder.path / f"curve-{kind}.json"
+
+
+def measure_points(run: Run, evaluators: list[Evaluator], found: list[Point], kind: Kind, n: int) -> list[dict[str, Any]]:
+    """A row for each point. What is not known yet is drawn and measured, and kept as soon as it is known."""
+    rows = known_points(run, evaluators, found, kind, n)
+    for number, (point, row) in enumerate(zip(found, rows, strict=True), 1):
         if row is None:
-            row = _measured(run, evaluators, point, generation, n)
-            rows = [*rows, row]
+            new = _measured(run, evaluators, point, n)
             if distributed.is_main():
-                write_text(file, json.dumps(rows, indent=2) + "\n")
-                say(f"{number} of {len(found)}: {_named(row, kind)}: FID {_fid(row, evaluators[0].name)['value']:.3f}")
-        wanted.append(row | {"curve": point.curve, "at": point.at})
-    if distributed.is_main():
-        for line in lines(wanted, kind, evaluators[0].name):
-            print(line)
-        say(f"points: {file}")
-        say(f"plot: {draw(wanted, kind, evaluators[0].name, file.with_suffix('.png'))}")
-    return file
+                file = file_of(run, kind)
+                write_text(file, json.dumps([*_read(file), new], indent=2) + "\n")
+                say(f"{number} of {len(found)}: {_named(new, kind)}: FID {_fid(new, evaluators[0].name)['value']:.3f}")
+            rows[number - 1] = new
+    return [row for row in rows if row is not None]
+
+
+def known_points(run: Run, evaluators: list[Evaluator], found: list[Point], kind: Kind, n: int) -> list[dict[str, Any] | None]:
+    """The row of each point that has been measured by these extractors over n images; None for the others."""
+    rows = distributed.from_main(lambda: _read(file_of(run, kind)))
+    prints = {evaluator.protocol("FID", n).fingerprint for evaluator in evaluators}
+    known = []
+    for point in found:
+        generation = run.generation(point.sampling, point.sampling.seed)
+        row = next((row for row in rows if row["generation"] == generation and _prints(row) >= prints), None)
+        known.append(row and row | {"curve": point.curve, "at": point.at})
+    return known
 
 
 def lines(rows: list[dict[str, Any]], kind: Kind, extractor: str) -> Iterator[str]:
@@ -146,7 +153,8 @@ def _over_steps(run: Run, sampling: Sampling, samplers: Sequence[str] | None, at
             yield Point(f"{way.sampler.name}, {way.grid.name} grid", int(steps), way)
 
 
-def _measured(run: Run, evaluators: list[Evaluator], point: Point, generation: dict[str, Any], n: int) -> dict[str, Any]:
+def _measured(run: Run, evaluators: list[Evaluator], point: Point, n: int) -> dict[str, Any]:
+    generation = run.generation(point.sampling, point.sampling.seed)
     drawing, start = run.drawing(point.sampling), time.monotonic()
     labels = drawing.labels(n)
     with _Count(drawing) as count:
