@@ -49,10 +49,10 @@ sample: setup ## RUN=results/latest [N=64 SAMPLER= STEPS= SEED= CLASS= GUIDANCE=
 	@test -n "$(RUN)" || { echo 'make sample: name a run, such as RUN=results/latest' >&2; exit 2; }
 	@$(LAB) sample $(RUN) $(SET) $(call flag,N,-n) $(call flag,CLASS,--class) $(call flag,OUT,--out) $(DRAWING)
 
-evaluate: setup ## RUN=results/latest|x.npz [N=10000 FEATURES=... CURVE=nfe AT=5,10,20 SAMPLERS=ddim,unipc and as for sample]: all metrics
+evaluate: setup ## RUN=results/latest|x.npz [N=10000 FEATURES=... EXTRAPOLATE=1 CURVE=nfe AT=5,10,20 SAMPLERS=ddim,unipc and as for sample]: all metrics
 	@test -n "$(RUN)" || { echo 'make evaluate: name a run or an .npz, such as RUN=results/latest' >&2; exit 2; }
 	@$(LAB) evaluate $(RUN) $(SET) $(call flag,N,-n) $(call flag,FEATURES,--features) $(call flag,CURVE,--curve) $(call flag,AT,--at) \
-		$(call flag,SAMPLERS,--samplers) $(DRAWING)
+		$(call flag,SAMPLERS,--samplers) $(if $(EXTRAPOLATE),--extrapolate) $(DRAWING)
 
 compare: setup ## RUNS="results/a/1 results/b/2 x.npz" [METRIC=KID N=2000 FEATURES=...]: rank what was measured alike
 	@test -n "$(RUNS)" || { echo 'make compare: name runs, such as RUNS="results/cosine_l1/* results/cosine_l2/*"' >&2; exit 2; }
