@@ -25,7 +25,7 @@ from registry.datasets import ImageSet
 from registry.errors import BadInput
 from registry.features import Extractor
 
-BATCH = 500
+BATCH, CHUNK = 500, 50  # images that are fetched at once, and shown to the extractor at once on a CPU
 QUANTISATION = "uint8, rounded to nearest"
 
 
@@ -66,8 +66,10 @@ class Evaluator:
         """Features [B, D], float64, and logits [B, K] of a batch of uint8 images."""
         if images.dtype != torch.uint8:
             raise BadInput(f"images of {images.dtype}: they are judged as uint8, rounded; see ddpm_lab.diffusion.to_uint8")
-        features, logits = self.extractor(images.to(self.device))
-        return features.double().cpu(), logits
+        # What a CPU has just written it reads again sooner where it is little; a GPU wants much at once.
+        parts = images.to(self.device).split(CHUNK if self.device.type == "cpu" else len(images))
+        features, logits = zip(*(self.extractor(part) for part in parts), strict=True)
+        return torch.cat(features).double().cpu(), None if logits[0] is None else torch.cat(logits)
 
     def values(self, images: Statistics) -> dict[str, float]:
         """FID and KID of images against the reference."""
