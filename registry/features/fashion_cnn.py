@@ -53,7 +53,7 @@ class FashionCNNFeatures:
         self.network.load_state_dict(load_file(WEIGHTS))
         # The same function up to rounding, in two thirds of the time: normalisation within the convolutions, channels last.
         fused = [nn.Sequential(fuse_conv_bn_eval(conv, norm), relu) for conv, norm, relu in self.network.layers]  # type: ignore
-        self.network.layers = nn.Sequential(*fused).to(memory_format=torch.channels_last)
+        self.network.layers = nn.Sequential(*fused).eval().to(memory_format=torch.channels_last)
 
     @torch.inference_mode()
     def __call__(self, images: Tensor) -> tuple[Tensor, Tensor]:
