@@ -118,7 +118,8 @@ def cells(suite: Suite, file: Path) -> list[Cell]:
     found = []
     for entry in suite.experiments:
         for seed in suite.seeds:
-            overrides = (*suite.set, *entry.set, f"seed={seed}")
+            # Another seed of training draws from other noise too; otherwise no seed would tell how much the noise does.
+            overrides = (*suite.set, *entry.set, f"seed={seed}", f"sampling.seed={seed}")
             try:
                 recipe = load_recipe(entry.experiment, overrides, suite.budget)
             except BadInput as error:

@@ -47,10 +47,10 @@ class Evaluator:
 
     def protocol(self, metric: str, n: int) -> Protocol:
         """The protocol of a value over n images."""
-        against, held = len(self.reference.some), min(n, KEPT)
+        against, held = f"{len(self.reference.some)} at random", min(n, KEPT)
         detail = {
             "KID": f" ({KID_SUBSETS} subsets of {min(KID_SUBSET, n)} against {against})",
-            "IS": f" ({BLOCKS} groups)",
+            "IS": f" ({BLOCKS} random groups)",
             "FID_infinity": f" (a line over 1 / N, {BLOCKS} blocks)",
             "class_FID": " (mean over the classes)",
             "class_shares": " (total variation)",
@@ -135,7 +135,7 @@ class Evaluator:
         known = {
             "extractor": self.name, "extractor_hash": self.extractor.hash, "resize": self.extractor.resize,
             "quantisation": QUANTISATION, "reference": train.hash, "images": str(len(train)), "groups": str(groups),
-            "kept": str(KEPT),
+            "kept": f"{KEPT} at random",
         }  # fmt: skip
         if (found := reference.cached(known)) is not None:
             return found

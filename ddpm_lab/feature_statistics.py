@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ddpm_lab import distributed
 from ddpm_lab.moments import Moments
+from ddpm_lab.rng import generator
 
 KEPT = 10_000  # features, at most, for what needs more than moments
 MOST = 2**26  # numbers in the moments of all classes; where they would be more, classes are not told apart
@@ -20,7 +21,7 @@ class Statistics:
     """Of features [N, D]."""
 
     groups: Moments  # of disjoint groups that make up the whole: of a reference its classes, of judged images equal parts
-    some: Tensor  # [<= KEPT, D] float32, evenly spread
+    some: Tensor  # [<= KEPT, D] float32, a fixed random choice
 
     @cached_property
     def moments(self) -> Moments:
@@ -53,7 +54,7 @@ class Measured(Statistics):
 
 
 class FeatureSums:
-    """Statistics in the making. Image i belongs to group i mod `groups`, or to that of its label where `by_label`."""
+    """Statistics in the making. An image belongs to one of equal random `groups`, or to that of its label where `by_label`."""
 
     def __init__(
         self, dimension: int, total: int, groups: int, labels: Tensor | None = None, classes: int | None = None,
@@ -64,21 +65,22 @@ class FeatureSums:
         self.labels, self.by_label = labels, by_label
         told_apart = labels is not None and not by_label and can_tell_apart(classes, dimension)
         self.by_class = Moments.none(classes or 0, dimension) if told_apart else None
-        self.stride = max(total // KEPT, 1)
+        # Not every tenth: images that were asked for by class come in the order of their classes.
+        self.place = torch.randperm(total, generator=generator(0, "groups of features"))
         self.some: list[Tensor] = []
         self.answers = None if answers is None else Answers.none(groups, answers)
 
     def add(self, start: int, features: Tensor, logits: Tensor | None) -> None:
         """Features [B, D], float64, and logits [B, K] of the images from number `start` on."""
         own = None if self.labels is None else self.labels[start : start + len(features)]
-        number = torch.arange(start, start + len(features))
-        groups = len(self.groups.count)
-        _scatter(self.groups, features, own if self.by_label and own is not None else number % groups)
+        place = self.place[start : start + len(features)]
+        group = place % len(self.groups.count)
+        _scatter(self.groups, features, own if self.by_label and own is not None else group)
         if self.by_class is not None and own is not None:
             _scatter(self.by_class, features, own)
         if self.answers is not None and logits is not None:
-            _hear(self.answers, logits.double().cpu(), number % groups, own)
-        self.some.append(features[-start % self.stride :: self.stride].float())
+            _hear(self.answers, logits.double().cpu(), group, own)
+        self.some.append(features[place < KEPT].float())
 
     def over_processes(self) -> None:
         """Add up what the processes have, the main one getting the whole; they were dealt the batches in turn."""
@@ -91,7 +93,7 @@ class FeatureSums:
         self.some = distributed.collected(self.some)
 
     def measured(self) -> Measured:
-        some = torch.cat(self.some)[:KEPT].contiguous() if self.some else self.groups.total[:0].float()
+        some = torch.cat(self.some) if self.some else self.groups.total[:0].float()
         return Measured(self.groups, some, self.answers, self.by_class)
 
 

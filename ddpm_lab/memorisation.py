@@ -20,14 +20,15 @@ BATCH = 2000
 
 
 class PixelSample:
-    """At most JUDGED of the images, evenly spread."""
+    """At most JUDGED of the images, a fixed random choice."""
 
     def __init__(self, total: int) -> None:
-        self.stride, self.images = -(-total // JUDGED), list[Tensor]()
+        self.place = torch.randperm(total, generator=generator(0, "judged for memorisation"))
+        self.images: list[Tensor] = []
 
     def add(self, start: int, images: Tensor) -> None:
         """uint8 images [B, C, H, W] from number `start` on."""
-        self.images.append(images[-start % self.stride :: self.stride].cpu())
+        self.images.append(images[self.place[start : start + len(images)] < JUDGED].cpu())
 
     def over_processes(self) -> None:
         """The main process gets all."""
@@ -54,7 +55,8 @@ class Memorisation:
         value = float(stats.mannwhitneyu(theirs.numpy(), ours.numpy()).statistic) / (len(ours) * len(theirs))
         protocol = Protocol(
             "memorisation (Euclidean, nearest training image)", "pixels", "none", "none", "uint8, rounded to nearest",
-            f"{self.data.name}/train, {len(self.data.train)} images", self.data.train.hash, len(images),
+            f"{self.data.name}/train, {len(self.data.train)} images; {len(theirs)} of {len(self.data.test)} held out",
+            f"{self.data.train.hash} {self.data.test.hash}", len(images),
         )  # fmt: skip
         detail = {"median distance": float(ours.median()), "median distance of held-out images": float(theirs.median())}
         return [

@@ -6,6 +6,7 @@ from torch import Tensor
 
 from ddpm_lab.extrapolation import frechet_of_infinitely_many
 from ddpm_lab.feature_statistics import FeatureSums, Measured, Statistics
+from ddpm_lab.memorisation import PixelSample
 from ddpm_lab.metrics import all_values, answered, frechet, inception_score
 from ddpm_lab.moments import Moments
 
@@ -43,12 +44,31 @@ def test_inception_score_of_one_group_is_that_of_torchmetrics() -> None:
 
 
 def test_inception_score_of_certain_answers_is_the_number_of_classes() -> None:
-    logits = 100.0 * torch.nn.functional.one_hot(torch.arange(600) // 10 % 5, 5).double()
-    measured = _measured(_gaussian(600, 4, seed=1), logits)
+    logits = 100.0 * torch.nn.functional.one_hot(torch.arange(600) % 5, 5).double()
+    measured = _measured(_gaussian(600, 4, seed=1), logits, groups=1)
     assert measured.answers is not None
     score = inception_score(measured.answers, measured.groups.count)
     assert score.value == pytest.approx(5)
-    assert score.detail == {"groups": 10, "standard deviation": pytest.approx(0, abs=1e-9)}
+    assert score.detail == {"groups": 1, "standard deviation": pytest.approx(0, abs=1e-9)}
+
+
+def test_groups_have_all_classes_where_images_come_in_the_order_of_their_classes() -> None:
+    """Ten classes in turn and ten groups: every tenth image would be of one class."""
+    labels = torch.arange(25_000) % 10
+    logits = 100.0 * torch.nn.functional.one_hot(labels, 10).double()
+    sums = FeatureSums(10, 25_000, 10, labels, 10, 10)
+    sums.add(0, logits, logits)
+    measured = sums.measured()
+    assert measured.answers is not None
+    assert inception_score(measured.answers, measured.groups.count).value == pytest.approx(10, rel=1e-2)
+    assert measured.groups.count.tolist() == [2500] * 10
+    assert len(measured.some) == 10_000
+    shares = measured.some.argmax(dim=1).bincount(minlength=10) / 10_000
+    assert (shares - 0.1).abs().max() < 0.01
+    judged = PixelSample(20_000)
+    judged.add(0, labels[:20_000, None, None, None].to(torch.uint8))
+    assert len(judged.images[0].unique()) == 10
+    assert sum(map(len, judged.images)) == 1000
 
 
 def test_statistics_of_sixty_thousand_in_batches_are_those_at_once() -> None:
@@ -97,9 +117,11 @@ def test_the_distance_of_infinitely_many_is_nearer_to_the_truth_than_that_of_n(s
     reference = Moments(torch.zeros(12).double(), torch.eye(12).double() * (10**9 - 1), torch.tensor(10**9))
     plain, extrapolated = [], []
     for seed in range(20):
-        measured = _measured(_gaussian(1000, 12, seed=seed) + shift)
-        plain.append(frechet(reference, measured.moments))
-        extrapolated.append(frechet_of_infinitely_many(reference, measured.groups))
+        features = _gaussian(1000, 12, seed=seed) + shift
+        measured = _measured(features)
+        luck = 2 * shift * float((features.mean(0) - shift).sum())  # of the means: zero on average, and large
+        plain.append(frechet(reference, measured.moments) - luck)
+        extrapolated.append(frechet_of_infinitely_many(reference, measured.groups) - luck)
     biased, straight = (sum(values) / len(values) - exact for values in (plain, extrapolated))
     assert biased > 0.03
     assert abs(straight) < 0.35 * biased
