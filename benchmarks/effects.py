@@ -58,23 +58,26 @@ def effects(cells: Sequence[Results], factor: str) -> list[dict[str, Any]]:
     """How many times the value of the best level each other level has, best first.
 
     Two levels are compared where all other factors agree, and the ratios averaged over these pairs of cells, so that a cell
-    that failed takes its partner out and favours nobody. p-values (two-sided, Holm 1979 over the factor's pairs) are given
-    where every cell has SEEDS_FOR_P seeds or more.
+    that failed takes its partner out and favours nobody. A level without such a partner has no ratio. p-values (two-sided,
+    Holm 1979 over the factor's pairs) are given where every cell has SEEDS_FOR_P seeds or more.
     """
     pooled = pool(cells)
     levels = list(dict.fromkeys(cell.levels[factor] for cell in cells))
-    marginal = {
-        level: statistics.fmean(one for cell in cells if cell.levels[factor] == level for one in cell.logs) for level in levels
-    }
-    levels.sort(key=lambda level: marginal[level])
-    rows = []
+    levels.sort(key=lambda level: _standing(cells, factor, level, levels))
+    rows = [{"level": levels[0], "ratio": 1.0, "interval": None, "pairs": 0}]
     for other in levels[1:]:
         difference, variance, pairs = _difference(cells, factor, other, levels[0])
-        if pairs:
-            half = pooled.half(variance)
-            rows.append({"level": other, "ratio": math.exp(difference), "interval": _around(difference, half), "pairs": pairs})
-    best = {"level": levels[0], "ratio": 1.0, "interval": None, "pairs": 0}
-    return [best, *rows]
+        ratio = math.exp(difference) if pairs else None
+        interval = _around(difference, pooled.half(variance)) if pairs else None
+        rows.append({"level": other, "ratio": ratio, "interval": interval, "pairs": pairs})
+    return rows
+
+
+def _standing(cells: Sequence[Results], factor: str, level: str, levels: Sequence[str]) -> float:
+    """The mean difference from all levels that it can be compared with; last, where there is none."""
+    found = [_difference(cells, factor, level, other) for other in levels if other != level]
+    matched = [difference for difference, _, pairs in found if pairs]
+    return statistics.fmean(matched) if matched else math.inf if len(levels) > 1 else 0.0
 
 
 def p_values(cells: Sequence[Results], factor: str) -> dict[str, float]:

@@ -21,6 +21,7 @@ from ddpm_lab.choice import Choice
 from ddpm_lab.curve import Point, known_points, measure_points, points
 from ddpm_lab.evaluate import Evaluator
 from ddpm_lab.loaded import Run
+from registry.errors import BadInput
 
 REPORT = Path("benchmarks/reports/evaluations")
 N = 5000
@@ -55,11 +56,12 @@ def _points(run: Run, name: str, steps: Sequence[int]) -> list[Point]:
 
 def _rows(run: Run, evaluator: Evaluator) -> list[dict[str, Any]]:
     """What is known of the ways above."""
-    wanted = [point for name, steps in (*SHORT, LONG) for point in _points(run, name, steps)]
+    ways = (*SHORT, LONG) if run.experiment.timesteps >= LONG[1][0] else SHORT
+    wanted = [point for name, steps in ways for point in _points(run, name, steps)]
     rows = []
     for row in filter(None, known_points(run, [evaluator], wanted, "nfe", N)):
         sampler, grid = row["curve"].removesuffix(" grid").split(", ")
-        (record,) = row["metrics"]
+        record = next(one for one in row["metrics"] if one["extractor"] == evaluator.name)
         about = {"sampler": sampler, "grid": grid, "steps": row["at"], "evaluations": row["evaluations"]}
         kept = {key: record[key] for key in ("value", "interval", "floor", "fingerprint")}
         rows.append(about | kept | {"seconds": row["seconds"]})
@@ -91,4 +93,7 @@ def _plot(rows: list[dict[str, Any]], long: dict[str, Any] | None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except BadInput as error:
+        raise SystemExit(str(error)) from None

@@ -23,12 +23,13 @@ from suite_file import Cell, Suite
 
 from ddpm_lab.files import write_text
 from ddpm_lab.progress import say
-from ddpm_lab.run_folder import RunFolder, with_id
-from ddpm_lab.status import BAD_INPUT
-from registry.errors import BadInput
+from ddpm_lab.run_folder import with_id
+from ddpm_lab.status import BAD_INPUT, FAILURE
+from registry.errors import BadInput, reason
 
 RESULTS = Path("results/suites")
 REPORTS = Path("benchmarks/reports")
+STOPPED = {130, 128 + signal.SIGTERM}
 PR_SET_PDEATHSIG = 1  # as in linux/prctl.h
 
 
@@ -67,7 +68,7 @@ def _run(cell: Cell, folder: Path, device: str | None) -> None:
     known = failures(folder)
     if done is None or not done.finished:
         status = _lab("run", *cell.words, "--id", cell.id, "--results", os.fspath(folder), *_on(device))
-        if status in {130, 128 + signal.SIGTERM}:
+        if status in STOPPED:
             raise SystemExit(status)
         known.pop(cell.id, None)
         if status:
@@ -81,18 +82,15 @@ def _curves(suite: Suite, cells: list[Cell], folder: Path, device: str | None) -
     if suite.curve is None:
         return
     words = ["--curve", "nfe", "--samplers", ",".join(suite.curve.samplers), "--at", ",".join(map(str, suite.curve.at))]
-    for cell in (cell for cell in cells if cell.seed == suite.seeds[0]):
-        run = with_id(folder, "*", cell.id)
-        if run is None or not run.finished or _curve_is_whole(run, suite):
+    for entry in suite.experiments:
+        run = suite_report.first_run(cells, entry.name, folder)
+        if run is None or len(suite_report.curve_of(run, suite)) == len(suite.curve.samplers) * len(suite.curve.at):
             continue
         status = _lab("evaluate", os.fspath(run.path), *words, "-n", str(suite.curve.n), *_on(device))
-        if status in {130, 128 + signal.SIGTERM}:
+        if status in STOPPED:
             raise SystemExit(status)
-
-
-def _curve_is_whole(run: RunFolder, suite: Suite) -> bool:
-    rows = suite_report.curve_of(run, suite)
-    return suite.curve is not None and len(rows) >= len(suite.curve.samplers) * len(suite.curve.at)
+        if status:
+            say(f"the curve of {entry.name} failed with exit status {status}; the report does without it")
 
 
 def _on(device: str | None) -> list[str]:
@@ -102,10 +100,13 @@ def _on(device: str | None) -> list[str]:
 def _lab(*words: str) -> int:
     """A command of the lab. If this process is killed, so is the command; its checkpoint is where the next one goes on."""
     child = subprocess.Popen([sys.executable, "-m", "ddpm_lab", *words], preexec_fn=_die_with_parent)
+    usual = signal.signal(signal.SIGTERM, lambda *_: child.terminate())  # the run saves, and says so by its status
     try:
         return child.wait()
     except KeyboardInterrupt:  # it has had the signal too, and saves
         return child.wait() or 130
+    finally:
+        signal.signal(signal.SIGTERM, usual)
 
 
 def _die_with_parent() -> None:
@@ -116,6 +117,6 @@ def _die_with_parent() -> None:
 if __name__ == "__main__":
     try:
         main()
-    except BadInput as error:
-        print(f"suite: error: {error}", file=sys.stderr)
-        raise SystemExit(BAD_INPUT) from None
+    except (BadInput, OSError, ValueError, KeyError) as error:  # the last two: a file of the suite that is damaged
+        print(f"suite: error: {reason(error)}", file=sys.stderr)
+        raise SystemExit(BAD_INPUT if isinstance(error, BadInput) else FAILURE) from None

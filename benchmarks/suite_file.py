@@ -11,11 +11,15 @@ from typing import Annotated, Any
 import pydantic
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from ddpm_lab.recipe import Recipe, load_recipe
-from ddpm_lab.records import HIGHER
+from ddpm_lab.build import build_levels, build_path
+from ddpm_lab.choice import Choice
+from ddpm_lab.files import sha256
+from ddpm_lab.recipe import Recipe, first_difference, load_recipe
+from ddpm_lab.records import HIGHER, METRICS
 from ddpm_lab.yaml_loader import read_mapping
 from registry.errors import BadInput, did_you_mean
 from registry.options import Count
+from registry.plugins import SHELVES
 
 HOME = Path(__file__).with_name("suites")
 Words = Annotated[tuple[str, ...], Field(strict=False)]
@@ -36,7 +40,7 @@ class Entry(_Strict):
 class Curve(_Strict):
     """What `evaluate --curve nfe` is told of each experiment's first run."""
 
-    samplers: Words
+    samplers: Annotated[tuple[str, ...], Field(strict=False, min_length=1)]
     at: Annotated[tuple[Count, ...], Field(strict=False, min_length=2)]
     n: Annotated[int, Field(ge=2)]
 
@@ -63,6 +67,11 @@ class Suite(_Strict):
         for kind, values in (("experiments", names), ("seeds", self.seeds)):
             if len(set(values)) < len(values):
                 raise ValueError(f"{kind}: one is there twice: {', '.join(map(str, values))}")
+        if unknown := [metric for metric in self.metrics if metric not in METRICS]:
+            raise ValueError(f"metrics: no metric '{unknown[0]}'; {did_you_mean(unknown[0], METRICS)}")
+        words = [word for entry in self.experiments for word in (*self.set, *entry.set)]
+        if seeds := [word for word in words if word.startswith(("seed=", "sampling.seed="))]:
+            raise ValueError(f"set: {seeds[0]}: seeds are named under `seeds`")
         if self.metrics[0] in HIGHER:
             raise ValueError(
                 f"metrics: {self.metrics[0]} comes first, which ranks; name one of which less is better, such as FID"
@@ -105,8 +114,12 @@ def read(file: Path) -> Suite:
     except pydantic.ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
-        known = f"; known: {', '.join(Suite.model_fields)}" if first["type"] == "extra_forbidden" and "." not in where else ""
-        raise BadInput(f"{file}: {where}{': ' if where else ''}{first['msg']}{known}") from None
+        known = ""
+        if first["type"] == "extra_forbidden":
+            fields = {"curve": Curve, "experiments": Entry}.get(where.partition(".")[0], Suite).model_fields
+            known = f"; known: {', '.join(fields)}"
+        value = "" if first["type"] in ("missing", "value_error") else f", not {first['input']!r:.80}"
+        raise BadInput(f"{file}: {where}{': ' if where else ''}{first['msg']}{value}{known}") from None
 
 
 def cells(suite: Suite, file: Path) -> list[Cell]:
@@ -115,7 +128,7 @@ def cells(suite: Suite, file: Path) -> list[Cell]:
     Raises:
         BadInput: an experiment, an override or a factor's key is wrong.
     """
-    found = []
+    found, recipes = [], dict[str, Recipe]()
     for entry in suite.experiments:
         for seed in suite.seeds:
             # Another seed of training draws from other noise too; otherwise no seed would tell how much the noise does.
@@ -124,10 +137,60 @@ def cells(suite: Suite, file: Path) -> list[Cell]:
                 recipe = load_recipe(entry.experiment, overrides, suite.budget)
             except BadInput as error:
                 raise BadInput(f"{file}: {entry.name}: {error}") from None
+            recipes.setdefault(entry.name, recipe)
+            _require_curve(suite, recipe, f"{file}: curve")
             levels = {name: _level(recipe, key, f"{file}: factors.{name}") for name, key in suite.factors.items()}
             words = (entry.experiment, *overrides, "--budget", suite.budget)
             found.append(Cell(entry=entry, seed=seed, words=words, levels=levels, id=f"{entry.name}-{seed}-{_digest(recipe)}"))
+    _require_comparable(suite, file, recipes, {cell.entry.name: cell.levels for cell in found})
     return found
+
+
+def _require_comparable(
+    suite: Suite, file: Path, recipes: Mapping[str, Recipe], levels: Mapping[str, Mapping[str, str]]
+) -> None:
+    """All are measured alike; with factors, nothing else differs, and no two experiments are the same cell."""
+    dumps = {
+        name: recipe.experiment.model_dump(mode="json", exclude={"plugins", "track", "budget"})
+        for name, recipe in recipes.items()
+    }
+    (first, ours), *others = dumps.items()
+    for name, theirs in others:
+        for part in ("dataset", "evaluate"):
+            if found := first_difference(ours[part], theirs[part], part):
+                raise BadInput(f"{file}: {name} has another {found} than {first}; a suite compares what is measured alike")
+        if suite.factors and (found := first_difference(_without(ours, suite.factors), _without(theirs, suite.factors))):
+            raise BadInput(f"{file}: {name} has another {found} than {first}, which is no factor; name its key under `factors`")
+    cells = [tuple(one.items()) for one in levels.values()]
+    if suite.factors and len(set(cells)) < len(cells):
+        raise BadInput(f"{file}: factors: two experiments have the same levels of all; name the key in which they differ")
+
+
+def _without(tree: Mapping[str, Any], factors: Mapping[str, str]) -> dict[str, Any]:
+    """The experiment without what the factors vary: of `loss.name` all of `loss`, whose options belong to the name."""
+    kept: dict[str, Any] = json.loads(json.dumps(tree))
+    for key in factors.values():
+        *above, last = key.removesuffix(".name").split(".")
+        place = kept
+        for name in above:
+            place = place[name]
+        del place[last]
+    return kept
+
+
+def _require_curve(suite: Suite, recipe: Recipe, where: str) -> None:
+    if suite.curve is None:
+        return
+    for name in suite.curve.samplers:
+        sampler, _, grid = name.partition("/")
+        try:
+            SHELVES["samplers"].check(sampler, {})
+            sampling = recipe.experiment.sampling
+            chosen = Choice(grid, SHELVES["grids"].check(grid, {})) if grid else sampling.grid
+            for steps in suite.curve.at:
+                build_levels(sampling.model_copy(update={"steps": steps, "grid": chosen}), build_path(recipe.experiment))
+        except BadInput as error:
+            raise BadInput(f"{where}: {name}: {error}") from None
 
 
 def _level(recipe: Recipe, key: str, where: str) -> str:
@@ -141,4 +204,5 @@ def _level(recipe: Recipe, key: str, where: str) -> str:
 
 def _digest(recipe: Recipe) -> str:
     whole = recipe.experiment.model_dump(mode="json", exclude={"track", "plugins"})
+    whole["plugins"] = [sha256(file) for file in recipe.plugins]
     return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()[:6]

@@ -14,9 +14,13 @@ import jinja2
 from effects import Results, effects, p_values, pool, typical
 from suite_file import Cell, Suite
 
+from ddpm_lab.build import build_data
+from ddpm_lab.curve import known_points, points
+from ddpm_lab.evaluate import Evaluator
 from ddpm_lab.files import write_text
+from ddpm_lab.loaded import Run
 from ddpm_lab.plots import svg_of_curves, svg_of_intervals
-from ddpm_lab.records import HIGHER, Record, digits_of
+from ddpm_lab.records import HIGHER, Record, difference, digits_of
 from ddpm_lab.report import clock, embedded
 from ddpm_lab.run_folder import RunFolder, with_id
 from registry.errors import BadInput
@@ -54,10 +58,16 @@ def gather(name: str, suite: Suite, cells: list[Cell], folder: Path, failed: Map
     """All that the report says, as plain data."""
     runs = {cell.id: _run(cell, folder, failed) for cell in cells}
     finished = [cell for cell in cells if runs[cell.id]["status"] == "finished"]
-    if not finished:
-        raise BadInput(f"{folder}: no run of the suite is finished; `make bench SUITE={name}` runs them")
     first = suite.metrics[0]
-    protocols = {metric: _protocol(metric, [runs[cell.id] for cell in finished]) for metric in suite.metrics}
+    if not finished:
+        told = ", ".join(f"{run_id} failed ({status})" for run_id, status in failed.items())
+        raise BadInput(
+            f"{folder}: no run of the suite is finished{': ' + told if told else ''}; `make bench SUITE={name}` runs them"
+        )
+    if lacking := [cell.id for cell in finished if first not in runs[cell.id]["metrics"]]:
+        raise BadInput(f"{folder}: {lacking[0]} has no {first}, by which the suite ranks; name another metric first")
+    measured = [runs[cell.id] for cell in finished]
+    protocols = {metric: found for metric in suite.metrics if (found := _protocol(metric, measured)) is not None}
     results = {
         entry.name: Results(own[0].levels, [runs[cell.id]["metrics"][first]["value"] for cell in own])
         for entry in suite.experiments
@@ -65,58 +75,64 @@ def gather(name: str, suite: Suite, cells: list[Cell], folder: Path, failed: Map
     }
     values = list(results.values())
     if min(value for one in values for value in one.values) <= 0:
-        raise BadInput(
-            f"metrics: {first} is not positive in every run, and cannot be ranked by geometric means; name FID first"
-        )
+        raise BadInput(f"metrics: {first} is not positive in every run, and has no geometric mean; name FID first")
     pooled = pool(values)
     experiments = []
     for entry in suite.experiments:
         own = [runs[cell.id] for cell in cells if cell.entry.name == entry.name]
-        done = [run for run in own if run["status"] == "finished"]
-        means = (
-            {metric: statistics.fmean(run["metrics"][metric]["value"] for run in done) for metric in suite.metrics}
-            if done
-            else {}
-        )
-        experiments.append(
-            {
-                "name": entry.name, "runs": own, "finished": len(done), "means": means,
-                "typical": typical(results[entry.name], pooled) if done else None,
-                "costs": {key: statistics.fmean(run[key] for run in done) for key in COSTS} if done else {},
-                "curve": _curve(suite, cells, entry.name, folder),
-            }
-        )  # fmt: skip
+        about = {
+            "name": entry.name,
+            "runs": own,
+            "typical": typical(results[entry.name], pooled) if entry.name in results else None,
+        }
+        experiments.append(about | _means(own, list(protocols)) | {"curve": _curve(suite, cells, entry.name, folder)})
     experiments.sort(key=lambda one: one["typical"]["value"] if one["typical"] else float("inf"))
-    best = runs[finished[0].id]
+    example = measured[0]
     return {
-        "name": name, "about": suite.about, "date": time.strftime("%Y-%m-%d"), "metrics": list(suite.metrics),
+        "name": name, "about": suite.about, "date": time.strftime("%Y-%m-%d"), "metrics": list(protocols),
         "seeds": list(suite.seeds), "budget": suite.budget, "set": list(suite.set), "experiments": experiments,
-        "floor": {metric: best["metrics"][metric] for metric in suite.metrics},
-        "protocols": protocols, "freedom": pooled.freedom,
-        "spread": None if pooled.freedom == 0 else pooled.variance**0.5,
+        "floor": {metric: _first_record(metric, measured) for metric in protocols}, "protocols": protocols,
+        "freedom": pooled.freedom, "spread": None if pooled.freedom == 0 else pooled.variance**0.5,
         "factors": {
             factor: {"key": key, "levels": effects(values, factor), "p": p_values(values, factor)}
             for factor, key in suite.factors.items()
         },
         "failed": [run for run in runs.values() if run["status"] == "failed"],
         "missing": [run for run in runs.values() if run["status"] == "not run"],
-        "environment": best["environment"], "generation": best["metrics"][first]["generation"],
+        "machines": list(dict.fromkeys("{hardware}, {precision}".format(**run["environment"]) for run in measured)),
+        "environment": example["environment"], "generation": example["metrics"][first]["generation"],
         "curve_n": suite.curve.n if suite.curve else None,
         "curve_at": sorted({point["evaluations"] for one in experiments for point in one["curve"]}),
     }  # fmt: skip
 
 
-def curve_of(run: RunFolder, suite: Suite) -> list[Found]:
-    """The points that the suite asks for, of those that the run's folder has."""
-    file = run.path / "curve-nfe.json"
-    if suite.curve is None or not file.is_file():
+def _means(runs: list[Found], metrics: list[str]) -> Found:
+    """Of an experiment's finished runs: each metric and each cost, None where no run has it."""
+    done = [run for run in runs if run["status"] == "finished"]
+    values = {metric: [run["metrics"][metric]["value"] for run in done if metric in run["metrics"]] for metric in metrics}
+    costs = {cost: [run[cost] for run in done if run[cost] is not None] for cost in COSTS}
+    means, spent = (
+        {key: statistics.fmean(found) if found else None for key, found in all_.items()} for all_ in (values, costs)
+    )
+    return {"finished": len(done), "means": means, "costs": spent}
+
+
+def _first_record(metric: str, runs: list[Found]) -> Record:
+    return next(run["metrics"][metric] for run in runs if metric in run["metrics"])
+
+
+def curve_of(folder: RunFolder, suite: Suite) -> list[Found]:
+    """Those points that the suite asks for, of what has been measured of a run as it is now."""
+    if suite.curve is None or not (folder.path / "curve-nfe.json").is_file():
         return []
+    run = Run(folder.path)
+    wanted = points(run, run.experiment.sampling, "nfe", suite.curve.samplers, suite.curve.at)
+    evaluator = Evaluator(run.experiment.evaluate.features[0], build_data(run.experiment), run.device)
     found = []
-    for row in json.loads(file.read_text(encoding="utf-8")):
-        record = next(one for one in row["metrics"] if one["metric"] == "FID")
-        if record["n"] == suite.curve.n and row["at"] in suite.curve.at:
-            kept = {key: record[key] for key in ("value", "interval", "floor")}
-            found.append({"curve": row["curve"], "evaluations": row["evaluations"], **kept})
+    for row in filter(None, known_points(run, [evaluator], wanted, "nfe", suite.curve.n)):
+        record = next(one for one in row["metrics"] if one["extractor"] == evaluator.name)
+        kept = {key: record[key] for key in ("value", "interval", "floor")}
+        found.append({"curve": row["curve"], "evaluations": row["evaluations"], **kept})
     return found
 
 
@@ -132,38 +148,37 @@ def _run(cell: Cell, folder: Path, failed: Mapping[str, int]) -> Found:
         if record["value"] is not None:
             metrics.setdefault(record["metric"], record)  # of several extractors the first
     rows = run.read_metrics()
-    curve = [(row["images"], row[key]) for row in rows for key in row if key.startswith("FID/")]
+    key = f"FID/{metrics['FID']['extractor']}" if "FID" in metrics else ""
+    curve = [(row["images"], row[key]) for row in rows if key in row]
     environment = json.loads(run.environment.read_text(encoding="utf-8"))
-    costs = {key: result[key] for key in COSTS}
+    costs = {cost: result.get(cost) for cost in COSTS}
     return told | {"status": "finished", "metrics": metrics, "over_training": curve, "environment": environment, **costs}
 
 
-def _protocol(metric: str, runs: list[Found]) -> Found:
-    """The one protocol of a metric in all runs.
+def _protocol(metric: str, runs: list[Found]) -> Found | None:
+    """The one protocol of a metric in all runs that have it; None where none has.
 
     Raises:
-        BadInput: a run lacks the metric, or they differ.
+        BadInput: they differ.
     """
-    for run in runs:
-        if metric not in run["metrics"]:
-            raise BadInput(f"metrics: {run['id']} has no {metric}; it has {', '.join(run['metrics'])}")
-    first, *others = [run["metrics"][metric] for run in runs]
-    for other in others:
-        if other["fingerprint"] != first["fingerprint"]:
-            ours, theirs = first["protocol"], other["protocol"]
-            differ = "; ".join(f"{key}: {ours[key]} against {theirs[key]}" for key in ours if ours[key] != theirs[key])
-            raise BadInput(f"the runs' {metric} was not measured alike ({differ}); a suite compares what was")
-    return {"fingerprint": first["fingerprint"], **first["protocol"]}
+    records = [run["metrics"][metric] for run in runs if metric in run["metrics"]]
+    for other in records:
+        if other["fingerprint"] != records[0]["fingerprint"]:
+            raise BadInput(
+                f"the runs' {metric} was not measured alike ({difference(records[0], other)}); a suite compares what was"
+            )
+    return {"fingerprint": records[0]["fingerprint"], **records[0]["protocol"]} if records else None
 
 
-def _first_run(cells: list[Cell], name: str, folder: Path) -> RunFolder | None:
+def first_run(cells: list[Cell], name: str, folder: Path) -> RunFolder | None:
+    """The first finished run of an experiment, in the order of the seeds."""
     return next(
         (run for cell in cells if cell.entry.name == name and (run := with_id(folder, "*", cell.id)) and run.finished), None
     )
 
 
 def _curve(suite: Suite, cells: list[Cell], name: str, folder: Path) -> list[Found]:
-    run = _first_run(cells, name, folder)
+    run = first_run(cells, name, folder)
     return curve_of(run, suite) if run else []
 
 
@@ -171,7 +186,7 @@ def _copy_samples(suite: Suite, cells: list[Cell], folder: Path, report: Path) -
     """The last grid of each experiment's first run: the same noise in all of them."""
     found = {}
     for entry in suite.experiments:
-        run = _first_run(cells, entry.name, folder)
+        run = first_run(cells, entry.name, folder)
         if run and (grids := sorted(run.samples.glob("*.png"))):
             (report / "samples").mkdir(exist_ok=True)
             found[entry.name] = report / "samples" / f"{entry.name}.png"

@@ -5,8 +5,10 @@ A process by itself with a limited time, so that whatever happens at W&B costs n
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -17,7 +19,7 @@ from ddpm_lab.experiment import Track
 from ddpm_lab.progress import say
 from ddpm_lab.tracking import mode_of
 
-PATIENCE = 120  # seconds
+PATIENCE = float(os.environ.get("SUITE_PATIENCE", "120"))  # seconds that W&B gets
 PROJECT = "ddpm_lab"
 
 
@@ -27,20 +29,24 @@ def send(name: str, folder: Path, report: Path) -> None:
     if mode == "disabled":
         return
     command = [sys.executable, os.fspath(Path(__file__)), name, os.fspath(folder), os.fspath(report)]
-    environment = {**os.environ, "WANDB_MODE": mode, "WANDB_SILENT": "true"}
+    child = subprocess.Popen(
+        command, env={**os.environ, "WANDB_MODE": mode, "WANDB_SILENT": "true"}, stdin=subprocess.DEVNULL, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
+    )  # fmt: skip
     try:
-        done = subprocess.run(
-            command, env=environment, timeout=PATIENCE, capture_output=True, text=True, stdin=subprocess.DEVNULL
-        )
-        trouble = (done.stderr.strip().splitlines() or ["it failed"])[-1][:300] if done.returncode else ""
+        said, complaint = child.communicate(timeout=PATIENCE)
+        trouble = (complaint.strip().splitlines() or ["it failed"])[-1][:300] if child.returncode else ""
     except subprocess.TimeoutExpired:
-        trouble = f"it did not take everything within {PATIENCE} s"
+        said, trouble = "", f"it did not take everything within {PATIENCE:g} s"
+    finally:  # the client has processes of its own
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGKILL)
     if trouble:
         say(f"W&B: {trouble}; the report is whole, and the same command sends it again")
     elif mode == "offline":
         say(f"W&B: offline; `wandb sync {folder}/wandb/offline-run-*` uploads it")
     else:
-        say(f"W&B: {done.stdout.strip()}")
+        say(f"W&B: {said.strip()}")
 
 
 def _log(name: str, folder: Path, report: Path) -> str:

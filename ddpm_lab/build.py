@@ -132,17 +132,26 @@ def build_objective(experiment: Experiment, shape: DataShape, model: Model) -> O
 def build_procedure(sampling: Sampling, model: Model, load: Load) -> Procedure:
     """The sampler on its grid, with its guidance; `load` gives the denoiser of another run."""
     path = model.diffusion.path
-    if sampling.steps > path.steps:
-        raise BadInput(f"sampling.steps: {sampling.steps} steps do not fit into timesteps = {path.steps}")
+    levels = build_levels(sampling, path)
     guide = _configured("guidance", sampling.guidance)
     guide(_undrawn, path, load)  # a run that cannot guide is found out here, and not after the training
-    levels: Tensor = _configured("grids", sampling.grid)(path, sampling.steps)  # type: ignore[assignment]
     return Procedure(
         _configured("samplers", sampling.sampler),  # type: ignore[arg-type]
         lambda denoise: guide(denoise, path, load),  # type: ignore[arg-type, return-value]
         Grid(path, levels.to(path.angle.device), model.variance),
         sampling.clip,
     )
+
+
+def build_levels(sampling: Sampling, path: NoisePath) -> Tensor:
+    """The levels that the sampler visits, most noisy first.
+
+    Raises:
+        BadInput: there are more than the path has, or the grid does not suit the path.
+    """
+    if sampling.steps > path.steps:
+        raise BadInput(f"sampling.steps: {sampling.steps} steps do not fit into timesteps = {path.steps}")
+    return _configured("grids", sampling.grid)(path, sampling.steps)  # type: ignore[return-value]
 
 
 def _undrawn(x: Tensor, level: Tensor, y: Tensor | None) -> Denoised:

@@ -36,8 +36,8 @@ def _numbers(text: str) -> list[float]:
         found = [float(number) for number in text.split(",")]
     except ValueError:
         found = []
-    if not found or not all(math.isfinite(number) and number > 0 for number in found):
-        raise argparse.ArgumentTypeError(f"{text[:40]!r} is no list of positive numbers; write them as 5,10,20")
+    if not found or not all(math.isfinite(number) and number >= 0 for number in found):
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} is no list of numbers from 0 on; write them as 5,10,20")
     return found
 
 

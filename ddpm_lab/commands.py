@@ -97,6 +97,11 @@ def _curve(arguments: argparse.Namespace) -> None:
     for option in ("dataset", "extrapolate"):
         if getattr(arguments, option):
             raise BadInput(f"--{option}: a curve is measured by FID against the run's own data; leave it out")
+    varied = {"nfe": "steps", "ema": "weights", "guidance": "guidance"}[arguments.curve]
+    if getattr(arguments, varied) is not None:
+        raise BadInput(f"--{varied}: that is what the curve goes over; name its points by --at")
+    if arguments.sampler is not None and arguments.samplers is not None:
+        raise BadInput("--sampler: --samplers names them all; leave one of the two out")
     if Path(arguments.run).suffix == ".npz":
         raise BadInput(f"--curve: the images of {arguments.run} are drawn already; name a run")
     run = Run(arguments.run, arguments.device, arguments.overrides)
@@ -107,11 +112,13 @@ def _curve(arguments: argparse.Namespace) -> None:
         raise BadInput("--features: none of the extractors can be had; the lines above say why")
     rows = curve.measure_points(run, ready, found, arguments.curve, _number(run, arguments))
     if distributed.is_main():
-        for line in curve.lines(rows, arguments.curve, ready[0].name):
-            print(line)
         file = curve.file_of(run, arguments.curve)
         say(f"points: {file}")
-        say(f"plot: {curve.draw(rows, arguments.curve, ready[0].name, file.with_suffix('.png'))}")
+        for number, evaluator in enumerate(ready):
+            for line in curve.lines(rows, arguments.curve, evaluator.name):
+                print(line)
+            picture = file.with_suffix(".png") if number == 0 else file.with_name(f"{file.stem}-{evaluator.name}.png")
+            say(f"plot: {curve.draw(rows, arguments.curve, evaluator.name, picture)}")
 
 
 def _number(run: Run, arguments: argparse.Namespace) -> int:
@@ -144,8 +151,9 @@ def _evaluate_run(arguments: argparse.Namespace) -> tuple[list[dict[str, Any]], 
     results = evaluate_images(ready, batches, n, made_by, labels=labels, extrapolate=arguments.extrapolate)
     if ready and distributed.is_main():
         results.append(held_out_record(drawing.model, drawing.network, ready[0].data, run.precision, made_by))
-    # One file for each way of drawing, so that a second evaluation does not bury the first.
-    made = hashlib.sha256(json.dumps(made_by).encode()).hexdigest()[:8]
+    # One file for each way of drawing and of judging, so that a second evaluation does not bury the first.
+    judged = [evaluator.name for evaluator in ready], arguments.extrapolate
+    made = hashlib.sha256(json.dumps([made_by, *judged]).encode()).hexdigest()[:8]
     return [*results, *missing], run.folder.path / f"evaluation-n{n}-{made}.json"
 
 

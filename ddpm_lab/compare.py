@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from ddpm_lab.records import HIGHER, Record, drawn_by
+from ddpm_lab.records import HIGHER, Record, difference, drawn_by
 from ddpm_lab.run_folder import RunFolder
 from ddpm_lab.text import aligned
 from registry.errors import BadInput, did_you_mean
@@ -42,7 +42,7 @@ def lines(names: Sequence[str], metric: str, extractor: str | None, n: int | Non
     )
     first = rows[0].record
     protocol = first["protocol"]
-    floor = f" floor {first['floor']:.4g};" if first["floor"] is not None else ""
+    floor = f" floor {first['floor']:.4g};" if first.get("floor") is not None else ""
     yield (
         f"{protocol['metric']} by {first['extractor']}, N = {first['n']:,} against {protocol['reference']};{floor} protocol"
         f" {first['fingerprint']}"
@@ -74,11 +74,10 @@ def _records(path: Path) -> list[Record]:
         files = [path.with_suffix(".evaluation.json")]
     else:
         folder = RunFolder.open(path)
-        files = [folder.result, *sorted(folder.path.glob("evaluation-*.json"))]
+        files = [folder.result, *folder.path.glob("evaluation-*.json")]
     found: dict[str, Record] = {}
-    for file in files:
-        if not file.is_file():
-            continue
+    # What was measured of an unfinished run does not stand for the finished one: the later file counts.
+    for file in sorted((file for file in files if file.is_file()), key=lambda file: file.stat().st_mtime_ns):
         try:
             content = json.loads(file.read_text(encoding="utf-8"))
             for record in content["metrics"] if isinstance(content, dict) else content:
@@ -97,9 +96,8 @@ def _difference(found: list[list[Entry]]) -> str:
         if first.record["fingerprint"] in {entry.record["fingerprint"] for entry in entries}:
             continue
         other = entries[0]
-        ours, theirs = first.record["protocol"], other.record["protocol"]
-        fields = [f"{key}: {ours.get(key)} against {theirs.get(key)}" for key in ours if ours.get(key) != theirs.get(key)]
-        return f"{first.name} and {other.name} were not measured alike ({'; '.join(fields)}); evaluate them alike first"
+        fields = difference(first.record, other.record)
+        return f"{first.name} and {other.name} were not measured alike ({fields}); evaluate them alike first"
     return "these were not measured alike; evaluate them with the same --features and -n first"
 
 

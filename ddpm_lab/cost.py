@@ -27,6 +27,14 @@ def flops_per_image(model: Model, shape: DataShape) -> int:
     return int(counter.get_total_flops())
 
 
+def flops_if_countable(model: Model, shape: DataShape) -> int | None:
+    """The same, or None for a network that cannot be run without numbers: a figure is not to cost a run its end."""
+    try:
+        return flops_per_image(model, shape)
+    except Exception:  # a plugin's network may look at values, which a tensor without data does not have
+        return None
+
+
 def peak_gigabytes(device: torch.device) -> float:
     """The most that this process has held: of the GPU's memory where it computes there, else of the machine's. In GiB."""
     if device.type == "cuda":

@@ -12,10 +12,11 @@ import torch
 from torch import nn
 
 from ddpm_lab import distributed
+from ddpm_lab.build import build_levels, build_path
 from ddpm_lab.change import changed
 from ddpm_lab.evaluate import Evaluator, measure
 from ddpm_lab.experiment import Sampling
-from ddpm_lab.files import write_text, write_whole
+from ddpm_lab.files import sha256, write_text, write_whole
 from ddpm_lab.interval import BLOCKS
 from ddpm_lab.loaded import Run
 from ddpm_lab.progress import say
@@ -49,13 +50,13 @@ def points(run: Run, sampling: Sampling, kind: Kind, samplers: Sequence[str] | N
     if samplers is not None and kind != "nfe":
         raise BadInput(f"--samplers: a curve over {kind} has the sampler of --sampler; the option is for --curve nfe")
     if kind == "nfe":
-        return list(_over_steps(run, sampling, samplers, at or STEPS))
+        return list(_over_steps(run, sampling, samplers, at))
     if kind == "guidance":
         return [Point("", scale, changed(run, sampling, guidance=scale)) for scale in at or SCALES]
     if at:
         for line in distributed.from_main(lambda: reconstruct(run, at)):
             say(line)
-    names = sorted(run.folder.known_weights, key=lambda name: (name != "raw", _length(run, name), name))
+    names = sorted(run.folder.known_weights, key=lambda name: _length(run, name))
     return [Point("", name, changed(run, sampling, weights=name)) for name in names]
 
 
@@ -85,7 +86,11 @@ def known_points(run: Run, evaluators: list[Evaluator], found: list[Point], kind
     known = []
     for point in found:
         generation = run.generation(point.sampling, point.sampling.seed)
-        row = next((row for row in rows if row["generation"] == generation and _prints(row) >= prints), None)
+        weights = _weights(run, point.sampling)
+        row = next(
+            (one for one in rows if one["generation"] == generation and one["weights"] == weights and _prints(one) >= prints),
+            None,
+        )
         known.append(row and row | {"curve": point.curve, "at": point.at})
     return known
 
@@ -109,7 +114,7 @@ def lines(rows: list[dict[str, Any]], kind: Kind, extractor: str) -> Iterator[st
 def draw(rows: list[dict[str, Any]], kind: Kind, extractor: str, file: Path) -> Path:
     """The curves as a picture, with intervals and floor."""
     from matplotlib.figure import Figure  # slow to import
-    from matplotlib.ticker import FuncFormatter, NullFormatter
+    from matplotlib.ticker import NullFormatter
 
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.add_subplot()
@@ -133,8 +138,7 @@ def draw(rows: list[dict[str, Any]], kind: Kind, extractor: str, file: Path) -> 
         axes.xaxis.set_minor_formatter(NullFormatter())
     if kind == "ema":
         axes.tick_params("x", rotation=30)
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.yaxis.set_minor_formatter(FuncFormatter(lambda value, _: f"{value:g}" if f"{value:e}"[0] in "25" else ""))
+    plain_numbers(axes.yaxis)
     axes.grid(alpha=0.2, which="both")
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False)
@@ -142,14 +146,21 @@ def draw(rows: list[dict[str, Any]], kind: Kind, extractor: str, file: Path) -> 
     return file
 
 
-def _over_steps(run: Run, sampling: Sampling, samplers: Sequence[str] | None, at: Sequence[float]) -> Iterator[Point]:
-    own = f"{sampling.sampler.name}/{sampling.grid.name}"
+def _over_steps(run: Run, sampling: Sampling, samplers: Sequence[str] | None, at: Sequence[float] | None) -> Iterator[Point]:
+    own, path = f"{sampling.sampler.name}/{sampling.grid.name}", build_path(run.experiment)
     for name in samplers or dict.fromkeys((own, SHORT)):
         sampler, _, grid = name.partition("/")
-        for steps in at:
-            if steps != int(steps):
+        for steps in at or STEPS:
+            if steps != int(steps) or steps < 1:
                 raise BadInput(f"--at: {steps:g} is no number of steps")
-            way = changed(run, sampling, sampler=sampler, grid=grid or None, steps=int(steps))
+            try:
+                way = changed(run, sampling, sampler=sampler, grid=grid or None, steps=int(steps))
+                build_levels(way, path)
+            except BadInput as error:
+                if at is not None and (samplers is not None or name == own):
+                    raise
+                say(f"left out: {name} in {steps:g} steps: {error}")  # nobody asked for it by name
+                continue
             yield Point(f"{way.sampler.name}, {way.grid.name} grid", int(steps), way)
 
 
@@ -161,9 +172,16 @@ def _measured(run: Run, evaluators: list[Evaluator], point: Point, n: int) -> di
         batches = drawing.images(n, point.sampling.seed, point.sampling.batch, labels)
         found = measure(evaluators, batches, n, "evaluating", labels=labels, shared=True, blocks=BLOCKS)
     evaluations = float(distributed.sum_of(torch.tensor(count.images))) / n
-    row = {"curve": point.curve, "at": point.at, "generation": generation, "evaluations": evaluations}
-    records = [one.distance(images, generation) for one, images in zip(evaluators, found, strict=True)]
-    return row | {"seconds": time.monotonic() - start, "metrics": records}
+    row = {"curve": point.curve, "at": point.at, "generation": generation, "weights": _weights(run, point.sampling)}
+    judged = zip(evaluators, found, strict=True) if distributed.is_main() else ()
+    records = [one.distance(images, generation) for one, images in judged]
+    return row | {"evaluations": evaluations, "seconds": time.monotonic() - start, "metrics": records}
+
+
+def _weights(run: Run, sampling: Sampling) -> str:
+    """The hash of the file: a name may come to stand for other weights, of a resumed run or of another `ema --std`."""
+    file = run.folder.weights(run.weights_of(sampling))
+    return sha256(file) if file.is_file() else ""
 
 
 class _Count:
@@ -184,12 +202,14 @@ class _Count:
         self.images += len(inputs[0])
 
 
-def _length(run: Run, name: str) -> float:
-    """Of an average, whatever its unit: longer is more."""
-    if name.startswith("ema_std"):
-        return float(name.removeprefix("ema_std"))
+def _length(run: Run, name: str) -> tuple[int, float, str]:
+    """For sorting: raw weights, exponential averages by half-life, power-function averages by width, others."""
     choice = run.experiment.train.averages.get(name)
-    return float(next(iter(choice.options.values()))) if choice is not None else 0.0
+    if name.startswith("ema_std"):
+        return 2, float(name.removeprefix("ema_std")), name
+    if choice is None:
+        return (0 if name == "raw" else 3), 0.0, name
+    return (2 if choice.name == "power" else 1), float(next(iter(choice.options.values()))), name
 
 
 def _read(file: Path) -> list[dict[str, Any]]:
@@ -198,7 +218,7 @@ def _read(file: Path) -> list[dict[str, Any]]:
     try:
         rows = json.loads(file.read_text(encoding="utf-8"))
         for row in rows:
-            dict(row["generation"]), _prints(row), float(row["evaluations"])
+            dict(row["generation"]), str(row["weights"]), _prints(row), float(row["evaluations"])
     except (ValueError, KeyError, TypeError, AttributeError):
         raise BadInput(f"{file}: not the points of a curve; move it away to measure them anew") from None
     return list(rows)

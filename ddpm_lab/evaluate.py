@@ -42,6 +42,10 @@ class Evaluator:
         self.device = device
         self.data = data
         self.extractor: Extractor = build_extractor(choice)
+        if lacking := [
+            name for name in ("dimension", "hash", "resize", "classes", "class_names") if not hasattr(self.extractor, name)
+        ]:
+            raise BadInput(f"evaluate.features: '{self.name}' lacks {', '.join(lacking)}; see registry/features/__init__.py")
         self.reference = self._reference()
         self._floors: dict[tuple[int, bool, bool], dict[str, Value]] = {}
 
@@ -86,6 +90,8 @@ class Evaluator:
     def floor(self, n: int, by_class: bool = False, extrapolate: bool = False) -> tuple[dict[str, Value], int]:
         """The values of n held-out images, and how many there were: what perfect samples would score."""
         n = min(n, len(self.data.test))
+        if n < 2:
+            return {}, n  # one image has no distribution
         if (n, by_class, extrapolate) not in self._floors:
             chosen = torch.randperm(len(self.data.test), generator=generator(0, "floor"))[:n]
             labels = None if self.data.test.labels is None or not by_class else self.data.test.labels[chosen]
@@ -110,9 +116,8 @@ class Evaluator:
         floors, floor_n = self.floor(n, images.by_class is not None, extrapolate)
         records = []
         for metric, found in values.items():
-            if metric not in floors:
-                continue  # too few images are held out to say what real ones would score
-            protocol, floor = self.protocol(metric, n), floors[metric]
+            # Too few images may be held out to say what real ones would score.
+            protocol, floor = self.protocol(metric, n), floors.get(metric, Value(None))
             records.append(
                 {
                     "metric": metric, "extractor": self.name, "value": found.value, "interval": found.interval, "n": n,
@@ -214,11 +219,16 @@ def evaluators(choices: Iterable[Choice], data: ImageSet, device: torch.device) 
     """The evaluators that can be had, and a record for each one that cannot."""
     ready, missing = [], []
     for choice in choices:
+        found, trouble = None, BadInput("another process of this run cannot have it")
         try:
-            ready.append(Evaluator(choice, data, device))
+            found = Evaluator(choice, data, device)
         except BadInput as error:
-            say(f"{choice.name} is unavailable: {error}")
-            missing.append(unavailable(choice, error))
+            trouble = error
+        if (evaluator := _agreed(found)) is not None:
+            ready.append(evaluator)
+        else:
+            say(f"{choice.name} is unavailable: {trouble}")
+            missing.append(unavailable(choice, trouble))
     return ready, missing
 
 
@@ -252,3 +262,8 @@ def evaluate_images(
         for record in evaluator.results(images, generation, extrapolate)
     ]
     return [*records, *Memorisation(ready[0].data, ready[0].device).results(pixels, generation)]
+
+
+def _agreed(evaluator: Evaluator | None) -> Evaluator | None:
+    """None where another process has none: what one measures alone, the others would not add to."""
+    return None if distributed.any_of(evaluator is None) else evaluator

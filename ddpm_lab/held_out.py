@@ -31,15 +31,16 @@ def held_out_record(
     labels = None if data.test.labels is None else data.test.labels[chosen]
     losses = held_out_loss(model, network, data.test.rows(chosen), labels, precision)
     each, mean = losses.mean(dim=1), float(losses.mean())
-    half = 1.96 * float(each.std()) / math.sqrt(len(each)) if len(each) > 1 else math.nan
+    half = 1.96 * float(each.std()) / math.sqrt(len(each)) if len(each) > 1 else None
+    interval = None if half is None else (mean - half, mean + half)
     protocol = Protocol(
         f"held-out loss (squared error of eps, log SNR {EDGES[0]:g} to {EDGES[-1]:g} in {len(EDGES) - 1} buckets)", "network",
         "none", "none", "none", f"{data.name}/test, {len(data.test)} images", data.test.hash, len(each),
     )  # fmt: skip
     buckets = {f"{low:g} to {high:g}": float(loss) for low, high, loss in zip(EDGES, EDGES[1:], losses.mean(0), strict=False)}
     return {
-        "metric": "held_out_loss", "extractor": "network", "value": mean, "interval": (mean - half, mean + half),
-        "n": len(each), "floor": None, "floor_interval": None, "floor_n": 0, "detail": buckets,
+        "metric": "held_out_loss", "extractor": "network", "value": mean, "interval": interval, "n": len(each),
+        "floor": None, "floor_interval": None, "floor_n": 0, "detail": buckets,
         "fingerprint": protocol.fingerprint, "protocol": asdict(protocol),
         "generation": {key: generation[key] for key in ("weights", "precision")},
     }  # fmt: skip

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ddpm_lab import distributed
 from ddpm_lab.neighbours import nearest_distances
+from ddpm_lab.progress import say
 from ddpm_lab.records import Protocol, Record
 from ddpm_lab.rng import generator
 from registry.datasets import ImageSet
@@ -51,6 +52,10 @@ class Memorisation:
         from scipy import stats  # slow to import
 
         images = torch.cat(sample.images)
+        if images.shape[1:] != self.data.image_shape:
+            sizes = f"{list(images.shape[1:])} and {list(self.data.image_shape)}"
+            say(f"memorisation is left out: there is no distance in pixels between images of {sizes}")
+            return []
         ours, theirs = self._distances(images), self._held_out
         value = float(stats.mannwhitneyu(theirs.numpy(), ours.numpy()).statistic) / (len(ours) * len(theirs))
         protocol = Protocol(

@@ -22,7 +22,7 @@ Interval = tuple[float, float] | None
 class Value(NamedTuple):
     """A metric's value, its 95 % interval where one is known, and what it is made up of where that tells more."""
 
-    value: float
+    value: float | None
     interval: Interval = None
     detail: dict[str, Any] | None = None
 
@@ -36,8 +36,8 @@ def all_values(
     extractor has the same names, which is for the caller to see to.
     """
     found = {"FID": distance(reference, images)}
-    if extrapolate:
-        found["FID_infinity"] = Value(frechet_of_infinitely_many(reference.moments, images.groups))
+    if extrapolate and (far := frechet_of_infinitely_many(reference.moments, images.groups)) is not None:
+        found["FID_infinity"] = Value(far)
     found["KID"] = Value(kernel(reference, images))
     ours, theirs = images.some, reference.some
     if min(len(ours), len(theirs)) > NEIGHBOURS:
@@ -47,11 +47,15 @@ def all_values(
         found["IS"] = inception_score(images.answers, images.groups.count)
     if class_names is None:
         return found
-    if images.by_class is not None and int(images.by_class.count.min()) > 1 and len(reference.groups.count) > 1:
+    if images.by_class is not None and len(reference.groups.count) == len(class_names):
+        enough = (reference.groups.count > 1) & (images.by_class.count > 1)  # a class may be empty
         each = {
-            name: frechet(reference.groups[index], images.by_class[index]) for index, name in enumerate(class_names)
-        }  # fmt: skip
-        found["class_FID"] = Value(sum(each.values()) / len(each), detail=each)
+            name: frechet(reference.groups[index], images.by_class[index])
+            for index, name in enumerate(class_names)
+            if enough[index]
+        }
+        if each:
+            found["class_FID"] = Value(sum(each.values()) / len(each), detail=each)
     return found
 
 

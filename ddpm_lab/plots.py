@@ -28,8 +28,7 @@ def svg_of_curves(
         axes.axhline(floor, linestyle=":", color=INK, label="floor")
     if min(values) > 0 and max(values) > 10 * min(values):
         axes.set_yscale("log")
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        axes.yaxis.set_minor_formatter(FuncFormatter(lambda value, _: f"{value:g}" if f"{value:e}"[0] in "25" else ""))
+        plain_numbers(axes.yaxis)
     if logarithmic:
         axes.set_xscale("log")
         ticks = sorted({place for _, points in curves for place, _ in points})
@@ -48,7 +47,6 @@ def svg_of_curves(
 def svg_of_intervals(rows: Sequence[tuple[str, float, tuple[float, float] | None]], across: str, floor: float | None) -> str:
     """A line for each named value with its interval, the first on top; positive values, on a logarithmic axis."""
     from matplotlib.figure import Figure  # slow to import
-    from matplotlib.ticker import FuncFormatter
 
     figure = Figure(figsize=(6, 1 + 0.35 * len(rows)), layout="constrained")
     axes = figure.add_subplot()
@@ -61,10 +59,17 @@ def svg_of_intervals(rows: Sequence[tuple[str, float, tuple[float, float] | None
     axes.set_yticks(range(len(rows)), [name for name, _, _ in rows])
     axes.set_ylim(len(rows) - 0.5, -0.8)
     axes.set_xscale("log")
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.xaxis.set_minor_formatter(FuncFormatter(lambda value, _: f"{value:g}" if f"{value:e}"[0] in "25" else ""))
+    plain_numbers(axes.xaxis)
     axes.set_xlabel(across)
     return _svg(figure, axes)
+
+
+def plain_numbers(axis: Any) -> None:
+    """0.2, 0.5, 1, 2, 5, 10 on a logarithmic axis, instead of powers of ten."""
+    from matplotlib.ticker import FuncFormatter  # slow to import
+
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(FuncFormatter(lambda value, _: f"{value:g}" if f"{value:e}"[0] in "25" else ""))
 
 
 def _svg(figure: Any, axes: Any) -> str:

@@ -244,3 +244,13 @@ def _keys_at(location: tuple[int | str, ...]) -> Iterable[str]:
         # `EMA | None` -> EMA
         model = next(kind for kind in (annotation, *getattr(annotation, "__args__", ())) if hasattr(kind, "model_fields"))
     return model.model_fields  # type: ignore[no-any-return]
+
+
+def first_difference(old: Any, new: Any, key: str = "") -> str:
+    """The first key whose values differ, with both; nothing where all agree."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        for name in dict.fromkeys([*old, *new]):
+            if found := first_difference(old.get(name), new.get(name), f"{key}.{name}".lstrip(".")):
+                return found
+        return ""
+    return "" if old == new else f"{key} ({old!r}, now {new!r})"

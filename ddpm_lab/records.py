@@ -8,6 +8,10 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 Record = dict[str, Any]
+METRICS = (
+    "FID", "FID_infinity", "KID", "precision", "recall", "density", "coverage", "IS", "class_FID", "class_shares",
+    "class_agreement", "memorisation", "held_out_loss",
+)  # fmt: skip
 HIGHER = {"IS", "precision", "recall", "density", "coverage", "class_agreement"}  # is better; of all others less is
 
 
@@ -28,6 +32,12 @@ class Protocol:
     def fingerprint(self) -> str:
         """12 hexadecimal digits; two values may be ranked only where these agree."""
         return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:12]
+
+
+def difference(one: Record, other: Record) -> str:
+    """The fields of the protocol that keep two records apart: `n: 2000 against 500`."""
+    ours, theirs = one["protocol"], other["protocol"]
+    return "; ".join(f"{key}: {ours.get(key)} against {theirs.get(key)}" for key in ours if ours.get(key) != theirs.get(key))
 
 
 def drawn_by(record: Record) -> str | None:

@@ -15,7 +15,7 @@ from torch import Tensor
 from ddpm_lab import distributed
 from ddpm_lab.build import DataShape, build_data, build_model, build_objective, build_procedure
 from ddpm_lab.checkpoint import Checkpoints, State, save_weights
-from ddpm_lab.cost import flops_per_image, parameter_count, peak_gigabytes
+from ddpm_lab.cost import flops_if_countable, parameter_count, peak_gigabytes
 from ddpm_lab.device import pick_precision, settle
 from ddpm_lab.environment import describe_environment
 from ddpm_lab.evaluate import evaluate_images, evaluators, measure
@@ -26,7 +26,7 @@ from ddpm_lab.held_out import held_out_record
 from ddpm_lab.loaded import describe_generation, guides
 from ddpm_lab.pictures import save_grid
 from ddpm_lab.progress import say
-from ddpm_lab.recipe import Recipe, dump, load_recipe
+from ddpm_lab.recipe import Recipe, dump, first_difference, load_recipe
 from ddpm_lab.records import describe
 from ddpm_lab.report import write_report
 from ddpm_lab.run_folder import RunFolder, newest_unfinished, with_id
@@ -203,7 +203,7 @@ class Execution:
         save_grid(self.folder.path / "denoising.png", frames.flatten(0, 1), columns=ROW)
         result = {
             "run": self.folder.id, "images": self.trainer.images, "budget": self.experiment.budget,
-            "parameters": parameter_count(self.model), "flops_per_image": flops_per_image(self.model, self.shape),
+            "parameters": parameter_count(self.model), "flops_per_image": flops_if_countable(self.model, self.shape),
             "peak_gigabytes": peak_gigabytes(self.device), "training_seconds": self.trainer.seconds, **self.costs,
             "skipped_steps": self.trainer.skipped, "metrics": results,
         }  # fmt: skip
@@ -292,16 +292,7 @@ FREE: Any = {"plugins": True, "track": True, "train": {"on_nonfinite", "checkpoi
 def _require_same(folder: RunFolder, recipe: Recipe) -> None:
     old = load_recipe(str(folder.experiment)).experiment.model_dump(mode="json", exclude=FREE)
     new = json.loads(discreet(recipe.experiment.model_dump_json(exclude=FREE)))
-    if difference := _first_difference(old, new):
+    if difference := first_difference(old, new):
         raise BadInput(
             f"--resume: {folder.path} was begun with another {difference}; run it as it was, or start anew without --resume"
         )
-
-
-def _first_difference(old: Any, new: Any, key: str = "") -> str:
-    if isinstance(old, dict) and isinstance(new, dict):
-        for name in dict.fromkeys([*old, *new]):
-            if found := _first_difference(old.get(name), new.get(name), f"{key}.{name}".lstrip(".")):
-                return found
-        return ""
-    return "" if old == new else f"{key} ({old!r}, now {new!r})"

@@ -44,7 +44,7 @@ class RunFolder:
     @property
     def known_weights(self) -> list[str]:
         """The names of the weights that are there."""
-        return sorted(file.stem for file in self.path.glob("*.safetensors"))
+        return sorted(file.stem for file in self.path.glob("*.safetensors") if not file.name.startswith("."))
 
     def snapshot(self, images: int, name: str = "") -> Path:
         """The weights that images were drawn from after so many images, or those of that name."""

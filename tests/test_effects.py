@@ -73,6 +73,16 @@ def test_a_cell_that_failed_takes_its_partner_out() -> None:
     assert row["pairs"] == 1
 
 
+def test_a_level_that_lost_its_best_cell_is_not_called_the_worse_for_it() -> None:
+    """Cosine is better by a tenth wherever both are; its cell of the better loss is missing."""
+    cells = [Results({"schedule": a, "loss": b}, [v, v * 1.01]) for a, b, v in
+             (("linear", "l1", 20.0), ("linear", "l2", 2.0), ("cosine", "l1", 18.0), ("flow", "l3", 1.0))]  # fmt: skip
+    best, row, alone = effects(cells, "schedule")
+    assert (best["level"], row["level"], alone["level"]) == ("cosine", "linear", "flow")
+    assert row["ratio"] == pytest.approx(20 / 18)
+    assert alone["ratio"] is None
+
+
 def test_one_seed_gives_values_and_no_interval_and_few_seeds_no_p() -> None:
     one = _cells(np.random.default_rng(0), seeds=1)
     assert all(row["interval"] is None for row in effects(one, "loss"))

@@ -107,9 +107,12 @@ def test_it_goes_on_after_it_was_killed(tmp_path: Path) -> None:
 
 
 def test_a_run_that_fails_is_shown_as_failed_and_tried_again(tmp_path: Path) -> None:
-    bad = {"name": "wild", "experiment": "smoke", "set": ["train.rate.peak=1e30", "train.rate.warmup=0", "train.clip=null"]}
+    bad = {"name": "wild", "experiment": "smoke", "set": ["train.rate.peak=1e30"]}
+    common = [*SMALL, "train.rate.warmup=0", "train.clip=null"]
     for _ in range(2):
-        done = _run(tmp_path, experiments=["smoke", bad], seeds=[0], curve=None)
+        done = _run(
+            tmp_path, experiments=["smoke", bad], seeds=[0], curve=None, set=common, factors={"rate": "train.rate.peak"}
+        )
         assert done.returncode == 0, done.stderr
         assert "wild-0-" in done.stderr
         assert "failed with exit status 1" in done.stderr
@@ -134,11 +137,28 @@ def test_tables_pictures_and_page_reach_wandb(tmp_path: Path, wandb_server: Wand
 
 
 def test_without_wandb_the_report_stands(tmp_path: Path) -> None:
+    """A server that refuses at once; the time that a silent one gets is what `suite_tracking.PATIENCE` says."""
     env = {"WANDB_MODE": "online", "WANDB_API_KEY": "0" * 40, "WANDB_BASE_URL": "http://127.0.0.1:9", "HOME": str(tmp_path)}
-    env["DDPM_LAB_CACHE"] = str(tmp_path / "cache")
-    done = _run(tmp_path, "--report", env=env)
-    assert done.returncode == 2
-    assert "no run of the suite is finished" in done.stderr
+    env |= {"DDPM_LAB_CACHE": str(tmp_path / "cache"), "SUITE_PATIENCE": "5"}
+    done = _run(tmp_path, env=env, seeds=[0], experiments=["smoke"], curve=None)
+    assert done.returncode == 0, done.stderr
+    assert "W&B: it did not take everything within 5 s; the report is whole" in done.stderr
+    assert (tmp_path / "reports/small/report.html").is_file()
+
+
+def test_a_suite_that_is_asked_to_stop_lets_its_run_save(tmp_path: Path) -> None:
+    places = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    changed: dict[str, Any] = {"seeds": [0], "curve": None, "set": [*SMALL, "train.images=64000", "train.checkpoint_every=320"]}
+    process = subprocess.Popen(
+        _suite(tmp_path, **changed), cwd=tmp_path, env=os.environ | places, stderr=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 120
+    while not list(tmp_path.rglob("checkpoints/*")) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    process.terminate()
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 143
+    assert "everything is saved" in said
 
 
 @pytest.mark.parametrize(
@@ -150,6 +170,15 @@ def test_without_wandb_the_report_stands(tmp_path: Path) -> None:
         ({"set": ["train.image=3"]}, "did you mean 'images'"),
         ({"budgets": "cpu"}, "known: about"),
         ({"curve": {"samplers": ["ddim"], "at": [2]}}, "curve"),
+        ({"curve": {"samplers": ["ddimm"], "at": [2, 4], "n": 120}}, "did you mean 'ddim'"),
+        ({"curve": {"samplers": ["ddim"], "at": [2, 4000], "n": 120}}, "4000 steps do not fit"),
+        ({"metrics": ["FIDD"]}, "did you mean 'FID'"),
+        ({"metrics": ["recall"]}, "metrics: recall comes first"),
+        ({"set": ["seed=3"]}, "seeds are named under `seeds`"),
+        ({"experiments": ["smoke", {"name": "v", "experiment": "smoke", "sett": []}]}, "known: name, experiment, set"),
+        ({"experiments": ["smoke", {"name": "v", "experiment": "smoke", "set": ["evaluate.n=130"]}]}, "another evaluate.n"),
+        ({"experiments": ["smoke", {"name": "v", "experiment": "smoke", "set": ["target=v", "loss=l1"]}]}, "another loss.name"),
+        ({"experiments": ["smoke", {"name": "again", "experiment": "smoke"}]}, "the same levels of all"),
     ],
 )
 def test_bad_input_is_named_before_anything_runs(changed: dict[str, Any], said: str, tmp_path: Path) -> None:

@@ -98,7 +98,7 @@ def _labels(rows: Any, label: str | None, names: tuple[str, ...] | None, repo: s
         return None
     values = list(rows[label])
     if getattr(rows.features[label], "names", None):
-        return torch.tensor(values)
+        return torch.tensor(values) if min(values, default=0) >= 0 else None  # -1 stands for a label that is kept secret
     number = {name: index for index, name in enumerate(names)}
     if unknown := sorted({str(value) for value in values} - set(number)):
         raise BadInput(f"dataset.label: '{unknown[0]}' of '{repo}' occurs among the held-out images only")
