@@ -19,6 +19,7 @@ from ddpm_lab.experiment import Sampling
 from ddpm_lab.files import sha256, write_text, write_whole
 from ddpm_lab.interval import BLOCKS
 from ddpm_lab.loaded import Run
+from ddpm_lab.plots import plain_numbers
 from ddpm_lab.progress import say
 from ddpm_lab.reconstruct import reconstruct
 from ddpm_lab.records import Record
