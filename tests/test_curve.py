@@ -48,6 +48,15 @@ def test_evaluations_are_counted_and_known_points_are_not_drawn_again(conditiona
     assert len(_rows(conditional, "nfe")) == 6
 
 
+def test_a_default_that_does_not_suit_the_path_is_left_out(lab: Lab, tmp_path: Path) -> None:
+    words = ["schedule=flow", "target=velocity", "train.images=64", "evaluate.features=[]"]
+    assert lab("run", "smoke", *words, "--results", tmp_path).returncode == 0
+    done = lab("evaluate", tmp_path / "latest", "--curve", "nfe", "-n", "20", "--at", "2", "--features", "fashion_cnn")
+    assert done.returncode == 0, done.stderr
+    assert "left out: dpmpp_2m/log_snr" in done.stderr
+    assert [row["curve"] for row in _rows((tmp_path / "latest").resolve(), "nfe")] == ["ddim, uniform grid"]
+
+
 def test_guidance_costs_two_evaluations_where_it_guides(conditional: Path, lab: Lab) -> None:
     done = lab("evaluate", conditional, "--curve", "guidance", "--at", "1,2", "-n", "60", "--steps", "4", "--sampler", "ddim")
     assert done.returncode == 0, done.stderr

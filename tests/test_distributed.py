@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -74,6 +75,21 @@ def test_two_processes_train_and_measure_as_one(lab: Lab, two: Torchrun, tmp_pat
     for metric, value in one.items():
         assert other[metric] == pytest.approx(value, rel=1e-2, abs=1e-2), metric
     assert other["FID"] == pytest.approx(one["FID"], rel=1e-3)
+
+
+def test_a_curve_is_the_same_on_two_processes(lab: Lab, two: Torchrun, smoke_run: Path, tmp_path: Path) -> None:
+    found = []
+    for name, command in (("one", lab), ("two", two)):
+        shutil.copytree(smoke_run, tmp_path / name)
+        words = ("--curve", "nfe", "--samplers", "ddim", "--at", "2,4", "-n", "120", "sampling.batch=16")
+        done = command("evaluate", tmp_path / name, *words)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.count("FID by fashion_cnn") == 1
+        rows = json.loads((tmp_path / name / "curve-nfe.json").read_text())
+        found.append([(row["evaluations"], row["metrics"][0]["value"]) for row in rows])
+    one, both = found
+    assert [evaluations for evaluations, _ in both] == [2, 4]
+    assert [value for _, value in both] == pytest.approx([value for _, value in one], rel=1e-3)
 
 
 def test_the_same_images_and_the_same_distance_on_two_processes(

@@ -101,6 +101,15 @@ def test_class_distances_tell_classes_apart_where_the_whole_does_not() -> None:
         assert said["class_shares"].value == 0
 
 
+def test_a_class_that_nobody_has_is_left_out_and_few_images_are_not_extrapolated() -> None:
+    labels = torch.arange(90) % 2  # no coats
+    reference = _reference(_gaussian(90, 2, seed=0), labels)
+    measured = _measured(_gaussian(90, 2, seed=1), None, labels)
+    values = all_values(reference, measured, NAMES, extrapolate=True)
+    assert list(values["class_FID"].detail or {}) == ["boot", "bag"]
+    assert "FID_infinity" not in values
+
+
 def test_class_shares_are_the_images_that_would_have_to_be_of_another_class() -> None:
     labels = torch.arange(300) % 3
     reference = _reference(_gaussian(300, 2, seed=0), labels)

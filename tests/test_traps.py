@@ -185,6 +185,14 @@ def test_copies_of_training_images_are_noticed_and_new_images_are_not(data: Imag
     assert copied["detail"]["median distance"] < 1e-3 < new["detail"]["median distance"]
 
 
+def test_images_of_another_size_or_in_colour_are_judged_but_for_their_pixels(evaluator: Evaluator) -> None:
+    for channels, side in ((3, 28), (1, 32)):
+        images = torch.randint(0, 256, (120, channels, side, side), dtype=torch.uint8)
+        found = [record["metric"] for record in evaluate_images([evaluator], numbered(images.split(50)), 120, {})]
+        assert "FID" in found
+        assert "memorisation" not in found
+
+
 def test_the_fingerprint_is_of_the_whole_protocol(evaluator: Evaluator) -> None:
     """By its definition in DESIGN: a hash over every field, in a known order."""
     protocol = evaluator.protocol("FID", 1000)
