@@ -20,6 +20,7 @@ from ddpm_lab.interval import BLOCKS
 from ddpm_lab.loaded import Run
 from ddpm_lab.memorisation import Memorisation, PixelSample
 from ddpm_lab.metrics import frechet
+from ddpm_lab.records import describe
 from registry.datasets import ImageSet, Split
 from registry.datasets.fashion_mnist import fashion_mnist
 from registry.errors import BadInput
@@ -191,6 +192,17 @@ def test_images_of_another_size_or_in_colour_are_judged_but_for_their_pixels(eva
         found = [record["metric"] for record in evaluate_images([evaluator], numbered(images.split(50)), 120, {})]
         assert "FID" in found
         assert "memorisation" not in found
+
+
+def test_one_held_out_image_is_no_floor_and_costs_no_value(data: ImageSet, evaluator: Evaluator) -> None:
+    assert isinstance(data.test, Split)
+    assert data.test.labels is not None
+    alone = ImageSet(data.name, data.train, Split(data.test.images[:1], data.test.labels[:1]), data.class_names, "")
+    records = evaluate_images([Evaluator(Choice("fashion_cnn", {}), alone, CPU)], numbered([_held_out(data)]), 1000, {})
+    fid = next(record for record in records if record["metric"] == "FID")
+    assert fid["floor"] is None
+    assert fid["value"] == pytest.approx(_distance(evaluator, _held_out(data)), rel=1e-6)
+    assert "floor" not in describe(fid)
 
 
 def test_the_fingerprint_is_of_the_whole_protocol(evaluator: Evaluator) -> None:
