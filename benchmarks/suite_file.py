@@ -204,5 +204,6 @@ def _level(recipe: Recipe, key: str, where: str) -> str:
 
 def _digest(recipe: Recipe) -> str:
     whole = recipe.experiment.model_dump(mode="json", exclude={"track", "plugins"})
-    whole["plugins"] = [sha256(file) for file in recipe.plugins]
+    if recipe.plugins:
+        whole["plugins"] = [sha256(file) for file in recipe.plugins]
     return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()[:6]

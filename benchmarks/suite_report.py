@@ -211,6 +211,7 @@ def _plots(found: Found) -> Found:
         )  # fmt: skip
     return {
         "ranking": svg_of_intervals(bars, first, floor),
+        "curve_floor": drawn[0]["curve"][0]["floor"] if drawn else None,
         "training": svg_of_curves(training, "images seen", "FID while training"),
         "curves": curves,
     }

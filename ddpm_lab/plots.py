@@ -8,12 +8,13 @@ from typing import Any
 
 Points = Sequence[tuple[float, float]]
 INK = "#808080"
+NEAR = 5  # times: a floor further down would squeeze what is to be compared into a corner
 
 
 def svg_of_curves(
     curves: Sequence[tuple[str, Points]], across: str, up: str, *, logarithmic: bool = False, floor: float | None = None
 ) -> str:
-    """Named curves over `across`; nothing without points. `logarithmic`: the abscissa. `floor`: a line below them."""
+    """Named curves over `across`; nothing without points. `logarithmic`: the abscissa. `floor`: a line below them, if near."""
     if not any(points for _, points in curves):
         return ""
     from matplotlib.figure import Figure  # slow to import
@@ -23,8 +24,9 @@ def svg_of_curves(
     axes = figure.add_subplot()
     for label, points in curves:
         axes.plot(*zip(*points, strict=True), label=label, marker="o" if len(points) < 30 else "", markersize=3)
-    values = [value for _, points in curves for _, value in points] + ([] if floor is None else [floor])
-    if floor is not None:
+    values = [value for _, points in curves for _, value in points]
+    if floor is not None and floor * NEAR > min(values):
+        values.append(floor)
         axes.axhline(floor, linestyle=":", color=INK, label="floor")
     if min(values) > 0 and max(values) > 10 * min(values):
         axes.set_yscale("log")
@@ -45,7 +47,7 @@ def svg_of_curves(
 
 
 def svg_of_intervals(rows: Sequence[tuple[str, float, tuple[float, float] | None]], across: str, floor: float | None) -> str:
-    """A line for each named value with its interval, the first on top; positive values, on a logarithmic axis."""
+    """A line for each named value with its interval, the first on top; on a logarithmic axis, with the floor if near."""
     from matplotlib.figure import Figure  # slow to import
 
     figure = Figure(figsize=(6, 1 + 0.35 * len(rows)), layout="constrained")
@@ -53,7 +55,7 @@ def svg_of_intervals(rows: Sequence[tuple[str, float, tuple[float, float] | None
     for place, (_, value, interval) in enumerate(rows):
         low, high = interval or (value, value)
         axes.errorbar(value, place, xerr=[[value - low], [high - value]], fmt="o", color="C0", capsize=3)
-    if floor is not None:
+    if floor is not None and floor * NEAR > min(value for _, value, _ in rows):
         axes.axvline(floor, linestyle=":", color=INK)
         axes.annotate(" floor", (floor, -0.6), color=INK, fontsize="small")
     axes.set_yticks(range(len(rows)), [name for name, _, _ in rows])
