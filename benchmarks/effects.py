@@ -62,8 +62,8 @@ def effects(cells: Sequence[Results], factor: str) -> list[dict[str, Any]]:
     Holm 1979 over the factor's pairs) are given where every cell has SEEDS_FOR_P seeds or more.
     """
     pooled = pool(cells)
-    levels = list(dict.fromkeys(cell.levels[factor] for cell in cells))
-    levels.sort(key=lambda level: _standing(cells, factor, level, levels))
+    known = tuple(dict.fromkeys(cell.levels[factor] for cell in cells))
+    levels = sorted(known, key=lambda level: _standing(cells, factor, level, known))
     rows = [{"level": levels[0], "ratio": 1.0, "interval": None, "pairs": 0}]
     for other in levels[1:]:
         difference, variance, pairs = _difference(cells, factor, other, levels[0])

@@ -47,7 +47,7 @@ def svg_of_curves(
 
 
 def svg_of_intervals(rows: Sequence[tuple[str, float, tuple[float, float] | None]], across: str, floor: float | None) -> str:
-    """A line for each named value with its interval, the first on top; on a logarithmic axis, with the floor if near."""
+    """A line for each named value with its interval, the first on top; with the floor if it is near."""
     from matplotlib.figure import Figure  # slow to import
 
     figure = Figure(figsize=(6, 1 + 0.35 * len(rows)), layout="constrained")
@@ -60,8 +60,10 @@ def svg_of_intervals(rows: Sequence[tuple[str, float, tuple[float, float] | None
         axes.annotate(" floor", (floor, -0.6), color=INK, fontsize="small")
     axes.set_yticks(range(len(rows)), [name for name, _, _ in rows])
     axes.set_ylim(len(rows) - 0.5, -0.8)
-    axes.set_xscale("log")
-    plain_numbers(axes.xaxis)
+    shown = [end for _, value, interval in rows for end in interval or (value,)]
+    if max(shown) > 10 * min(shown) > 0:
+        axes.set_xscale("log")
+        plain_numbers(axes.xaxis)
     axes.set_xlabel(across)
     return _svg(figure, axes)
 
