@@ -91,8 +91,8 @@ $(PEERS)/.installed: setup.cfg constraints.txt benchmarks/peers.txt
 	@$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -r benchmarks/peers.txt -e .
 	@touch $@
 
-bench-speed: $(PEERS)/.installed ## images/s of the lab and its peers, in turn (a quarter of an hour on two cores); benchmarks/reports/speed
-	@$(PEERS)/bin/python benchmarks/speed.py
+bench-speed: $(PEERS)/.installed ## [PARTS="start evaluation"]: images/s of the lab and its peers, in turn (a quarter of an hour on two cores); benchmarks/reports/speed
+	@$(PEERS)/bin/python benchmarks/speed.py $(PARTS)
 
 bench-quality: $(PEERS)/.installed ## [PROGRAMS="lab lucidrains"]: FID against training time (hours on two cores, resumable); benchmarks/reports/quality
 	@$(PEERS)/bin/python benchmarks/quality.py $(PROGRAMS)

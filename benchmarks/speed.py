@@ -1,10 +1,15 @@
 """How fast the lab is: against its own bare loop, the published recipe, and its peers, in turn on one machine.
 
-make bench-speed      writes benchmarks/reports/speed/{report.json,report.md,speed.png}; about a quarter of an hour on two cores
+make bench-speed                                about a quarter of an hour on two cores
+make bench-speed PARTS="start evaluation"       measure these anew, and keep the rest of the report
+
+Writes benchmarks/reports/speed/{report.json,report.md,speed.png}.
 """
 
 from __future__ import annotations
 
+import argparse
+import json
 import os
 import subprocess
 import sys
@@ -42,23 +47,36 @@ JUDGED = 10_000
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"some of {', '.join(PARTS)} (default: all)")
+    parts = parser.parse_args().parts
+    if unknown := [part for part in parts if part not in PARTS]:
+        parser.error(f"PARTS: no part '{unknown[0]}'; known: {', '.join(PARTS)}")
     device = pick_device(None)
-    found: dict[str, Any] = {"environment": surroundings(device)}
-    found["import"] = _imports()
-    found["ceilings"] = _ceilings(device)
-    found["programs"], found["growth"] = _programs()
-    found["evaluation"], found["growth"]["FID against N"] = _evaluation(device)
-    found["memory"] = _memory()
-    _judge(found)
+    environment = surroundings(device)
+    found = _kept(environment["hardware"]) if parts else {"growth": {}, "measured": {}}
+    found["environment"] = environment
+    for part in parts or PARTS:
+        PARTS[part](found, device)
+        found["measured"][part] = {"date": time.strftime("%Y-%m-%d"), "commit": environment["commit"]}
     write_report(REPORT, "speed.md.jinja", found)
     _plot(found)
+
+
+def _kept(hardware: str) -> dict[str, Any]:
+    """The last report, to measure parts of it anew; ratios are between what was measured in one part."""
+    file = REPORT / "report.json"
+    known: dict[str, Any] = json.loads(file.read_text()) if file.is_file() else {}
+    if known.get("environment", {}).get("hardware") != hardware:
+        raise SystemExit(f"{file}: not a report of this machine; measure all parts first")
+    return known
 
 
 def _seconds_of(*command: str) -> Callable[[], float]:
     return lambda: 1 / rate(partial(subprocess.run, command, check=True, capture_output=True), 1)()
 
 
-def _imports() -> dict[str, Any]:
+def _start(found: dict[str, Any], _: torch.device) -> None:
     """Seconds of whole processes."""
     lab = os.fspath(Path(sys.executable).with_name("ddpm-lab"))
     tasks = {
@@ -66,7 +84,7 @@ def _imports() -> dict[str, Any]:
         "import ddpm_lab": _seconds_of(sys.executable, "-c", "import ddpm_lab"),
         "ddpm-lab list": _seconds_of(lab, "list"),
     }
-    return {name: spread(values) for name, values in in_turn(tasks, ROUNDS).items()}
+    found["import"] = {name: spread(values) for name, values in in_turn(tasks, ROUNDS).items()}
 
 
 def _ceilings(device: torch.device) -> dict[str, Any]:
@@ -133,7 +151,7 @@ def _fitted(tasks: dict[int, Callable[[], float]]) -> dict[str, Any]:
     return {"amounts": list(tasks), "seconds": seconds, "exponent": exponent(list(tasks), seconds)}
 
 
-def _evaluation(device: torch.device) -> tuple[dict[str, Any], dict[str, Any]]:
+def _evaluation(found: dict[str, Any], device: torch.device) -> None:
     """10,000 images on the disk: the lab against torch-fidelity, same extractor, both with the reference in their cache."""
     data = garments()
     evaluator = Evaluator(Choice("fashion_cnn", {}), data, device)
@@ -162,29 +180,32 @@ def _evaluation(device: torch.device) -> tuple[dict[str, Any], dict[str, Any]]:
             )()
         )
 
-    growth = _fitted({n: partial(judged, n) for n in (5_000, 10_000, 20_000, 40_000)})
-    return {
-        "values": values, "rates": {name: spread(found) for name, found in rates.items()},
+    found["growth"]["FID against N"] = _fitted({n: partial(judged, n) for n in (5_000, 10_000, 20_000, 40_000)})
+    found["evaluation"] = {
+        "values": values, "rates": {name: spread(one) for name, one in rates.items()},
         "ratio": ratio(rates["ddpm_lab"], rates["torch-fidelity"]),
-    }, growth  # fmt: skip
+    }  # fmt: skip
 
 
-def _memory() -> dict[str, float]:
+def _memory(found: dict[str, Any], _: torch.device) -> None:
     """Peak GB of whole commands."""
     lab = os.fspath(Path(sys.executable).with_name("ddpm-lab"))
     with tempfile.TemporaryDirectory() as results:
         short = ["train.images=12800", "evaluate.features=[]", "evaluate.every=null", "track=none", "--results", results]
         run = f"{results}/latest"
         draw = ["sampling.steps=2", "sampling.sampler=ddim"]
-        return {
+        found["memory"] = {
             "training, batch 128": peak_of(lab, "run", "cosine_l2", "train.batch=128", *short),
             "drawing and FID, N = 1,000": peak_of(lab, "evaluate", run, *draw, "--features", "fashion_cnn", "-n", "1000"),
             "drawing and FID, N = 10,000": peak_of(lab, "evaluate", run, *draw, "--features", "fashion_cnn", "-n", "10000"),
         }
 
 
-def _judge(found: dict[str, Any]) -> None:
-    """The figures that follow from the others."""
+def _training(found: dict[str, Any], device: torch.device) -> None:
+    """All programs in turn, and what the machine can do at most."""
+    found["ceilings"] = _ceilings(device)
+    found["programs"], growth = _programs()
+    found["growth"] |= growth
     programs = found["programs"]
     for program in programs.values():
         ceiling = found["ceilings"][f"convolution, {program['precision']}"]["median"]
@@ -195,7 +216,6 @@ def _judge(found: dict[str, Any]) -> None:
         "the annotated network in the lab against the published loop": ratio(rates["lab_annotated"], rates["annotated"]),
         "the lab's loop against the bare loop": ratio(rates["lab"], rates["bare"]),
     }
-    found["date"] = time.strftime("%Y-%m-%d")
 
 
 def _plot(found: dict[str, Any]) -> None:
@@ -218,6 +238,8 @@ def _plot(found: dict[str, Any]) -> None:
     figure.savefig(REPORT / "speed.png", dpi=110)
     plt.close(figure)
 
+
+PARTS = {"start": _start, "training": _training, "evaluation": _evaluation, "memory": _memory}
 
 if __name__ == "__main__":
     main()

@@ -46,7 +46,7 @@ def write(name: str, suite: Suite, cells: list[Cell], folder: Path, failed: Mapp
     )  # fmt: skip
     environment.filters |= {"clock": clock, "number": _number, "around": _around}
     words = found | {"higher": HIGHER}
-    write_text(report / "report.md", environment.get_template("suite.md.jinja").render(words, pictures=list(pictures)))
+    write_text(report / "report.md", environment.get_template("suite.md.jinja").render(words, pictures=list(pictures)) + "\n")
     page = environment.get_template("suite.html.jinja").render(
         words, pictures={experiment: embedded(file) for experiment, file in pictures.items()}, **_plots(found)
     )
