@@ -134,9 +134,7 @@ def _evaluators_of_run(run: Run, arguments: argparse.Namespace) -> tuple[list[Ev
         data = build_data(run.experiment)
     if DataShape.of(data).train_hash != run.shape.train_hash:
         raise BadInput(f"{run.folder.data}: the data set '{data.name}' is no longer the one that this run was trained on")
-    choices = _extractors(arguments, run.experiment.evaluate.features)
-    with distributed.first_on_each_machine():
-        return evaluators(choices, data, run.device)
+    return evaluators(_extractors(arguments, run.experiment.evaluate.features), data, run.device)
 
 
 def _evaluate_run(arguments: argparse.Namespace) -> tuple[list[dict[str, Any]], Path]:
@@ -150,7 +148,7 @@ def _evaluate_run(arguments: argparse.Namespace) -> tuple[list[dict[str, Any]], 
     made_by, labels = run.generation(sampling, sampling.seed), drawing.labels(n)
     results = evaluate_images(ready, batches, n, made_by, labels=labels, extrapolate=arguments.extrapolate)
     if ready and distributed.is_main():
-        results.append(held_out_record(drawing.model, drawing.network, ready[0].data, run.precision, made_by))
+        results.append(held_out_record(drawing.model, drawing.network, ready[0].data, n, run.precision, made_by))
     # One file for each way of drawing and of judging, so that a second evaluation does not bury the first.
     judged = [evaluator.name for evaluator in ready], arguments.extrapolate
     made = hashlib.sha256(json.dumps([made_by, *judged]).encode()).hexdigest()[:8]
@@ -172,7 +170,7 @@ def _evaluate_npz(path: Path, arguments: argparse.Namespace) -> tuple[list[dict[
     dataset = _reference(arguments.dataset or "fashion_mnist")
     with distributed.first_on_each_machine():
         data = build_images(dataset)
-        ready, missing = evaluators(_extractors(arguments, (Choice("fashion_cnn", {}),)), data, pick_device(arguments.device))
+    ready, missing = evaluators(_extractors(arguments, (Choice("fashion_cnn", {}),)), data, pick_device(arguments.device))
     batches = ((start, images[:n][start : start + BATCH]) for start in distributed.dealt(range(0, n, BATCH)))
     results = evaluate_images(ready, batches, n, {"source": path.name}, extrapolate=arguments.extrapolate)
     return [*results, *missing], path.with_suffix(".evaluation.json")

@@ -220,12 +220,15 @@ def evaluators(choices: Iterable[Choice], data: ImageSet, device: torch.device) 
     ready, missing = [], []
     for choice in choices:
         found, trouble = None, BadInput("another process of this run cannot have it")
-        try:
-            found = Evaluator(choice, data, device)
-        except BadInput as error:
-            trouble = error
-        if (evaluator := _agreed(found)) is not None:
-            ready.append(evaluator)
+        with distributed.first_on_each_machine():
+            try:
+                found = Evaluator(choice, data, device)
+            except BadInput as error:
+                trouble = error
+        # What one process measures alone, the others would not add to.
+        lacking = distributed.any_of(found is None)
+        if found is not None and not lacking:
+            ready.append(found)
         else:
             say(f"{choice.name} is unavailable: {trouble}")
             missing.append(unavailable(choice, trouble))
@@ -262,8 +265,3 @@ def evaluate_images(
         for record in evaluator.results(images, generation, extrapolate)
     ]
     return [*records, *Memorisation(ready[0].data, ready[0].device).results(pixels, generation)]
-
-
-def _agreed(evaluator: Evaluator | None) -> Evaluator | None:
-    """None where another process has none: what one measures alone, the others would not add to."""
-    return None if distributed.any_of(evaluator is None) else evaluator

@@ -24,10 +24,10 @@ JUDGED = 2000  # held-out images, at most
 
 
 def held_out_record(
-    model: Model, network: nn.Module, data: ImageSet, precision: Precision, generation: dict[str, Any]
+    model: Model, network: nn.Module, data: ImageSet, n: int, precision: Precision, generation: dict[str, Any]
 ) -> Record:
-    """The loss on held-out images as a record: the mean over the buckets, the interval of it over images, each bucket."""
-    chosen = torch.randperm(len(data.test), generator=generator(0, "held out"))[:JUDGED]
+    """The loss on held-out images, n at most, as a record: its mean over the buckets, the interval over images, each bucket."""
+    chosen = torch.randperm(len(data.test), generator=generator(0, "held out"))[: min(n, JUDGED)]
     labels = None if data.test.labels is None else data.test.labels[chosen]
     losses = held_out_loss(model, network, data.test.rows(chosen), labels, precision)
     each, mean = losses.mean(dim=1), float(losses.mean())

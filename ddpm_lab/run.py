@@ -89,8 +89,7 @@ class Execution:
             say(f"warning: {warning}")
         if self.tracker:
             say(f"run: {self.folder.path} (W&B: {self.tracker.where})")
-        with distributed.first_on_each_machine():
-            self.evaluators, self.missing = evaluators(experiment.evaluate.features, data, device)
+        self.evaluators, self.missing = evaluators(experiment.evaluate.features, data, device)
 
     def execute(self) -> None:
         """Train, sample, evaluate, report.
@@ -273,7 +272,7 @@ class Execution:
         drawing = self.drawing()
         results = evaluate_images(self.evaluators, self._batches(n), n, generation, labels=drawing.labels(n))
         if self.evaluators and distributed.is_main():
-            results.append(held_out_record(self.model, drawing.network, self.data, self.precision, generation))
+            results.append(held_out_record(self.model, drawing.network, self.data, n, self.precision, generation))
         self.costs["evaluation_seconds"] += time.monotonic() - start
         return [*results, *self.missing]
 
