@@ -151,14 +151,15 @@ def _over_steps(run: Run, sampling: Sampling, samplers: Sequence[str] | None, at
     own, path = f"{sampling.sampler.name}/{sampling.grid.name}", build_path(run.experiment)
     for name in samplers or dict.fromkeys((own, SHORT)):
         sampler, _, grid = name.partition("/")
-        for steps in at or STEPS:
+        named = changed(run, sampling, sampler=sampler, grid=grid or None)
+        for steps in at or [number for number in STEPS if number <= path.steps]:
             if steps != int(steps) or steps < 1:
                 raise BadInput(f"--at: {steps:g} is no number of steps")
             try:
-                way = changed(run, sampling, sampler=sampler, grid=grid or None, steps=int(steps))
+                way = changed(run, named, steps=int(steps))
                 build_levels(way, path)
             except BadInput as error:
-                if at is not None and (samplers is not None or name == own):
+                if samplers is not None or name == own:
                     raise
                 say(f"left out: {name} in {steps:g} steps: {error}")  # nobody asked for it by name
                 continue
