@@ -32,6 +32,9 @@ SHORT = (
     ("dpmpp_2m/uniform", (10, 15, 20)),
     ("unipc/log_snr", (8, 10, 12, 15)),
     ("dpmpp_2m_sde/log_snr", (10, 15, 20)),
+    ("dpmpp_2m_sde/clipped_log_snr", (10, 15)),
+    ("dpmpp_3m_sde/clipped_log_snr", (8, 10, 12, 15, 20)),
+    ("dpmpp_2m/clipped_log_snr", (10, 15)),
     ("heun/log_snr", (5, 8)),
     ("ddim/uniform", (10, 15, 50)),
     ("ancestral/uniform", (15, 50)),
@@ -73,7 +76,8 @@ def _report(run: Run, evaluator: Evaluator) -> None:
     long = next((row for row in rows if row["sampler"] == "ancestral" and row["steps"] == 1000), None)
     as_good = [row for row in rows if long and row["value"] <= WITHIN * long["value"]]
     found = {
-        "rows": rows, "long": long, "fewest": min(as_good, key=lambda row: row["evaluations"]) if as_good else None, "n": N,
+        "rows": rows, "long": long, "n": N,
+        "fewest": min(as_good, key=lambda row: (row["evaluations"], row["value"]), default=None),
         "images": run.experiment.train.images, "run": run.folder.path.parent.name, "within": WITHIN,
         "environment": surroundings(run.device), "date": time.strftime("%Y-%m-%d"),
     }  # fmt: skip

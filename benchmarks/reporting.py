@@ -40,7 +40,7 @@ def save_distances(axis: Axes, floor: float, across: str, n: int, file: Path) ->
     """Finish a figure of FID curves on logarithmic axes, with the floor below them."""
     axis.axhline(floor, linestyle=":", color="gray", label="floor: held-out images")
     axis.set(xscale="log", yscale="log", xlabel=across, ylabel=f"FID, fashion_cnn, N = {n:,}")
-    axis.legend(fontsize=8)
+    axis.legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))  # outside, so that it hides no point
     axis.grid(alpha=0.2, which="both")
     file.parent.mkdir(parents=True, exist_ok=True)
     axis.figure.savefig(file, dpi=110)

@@ -72,7 +72,7 @@ def warnings(experiment: Experiment, model: Model, objective: Objective) -> Iter
     if sampling.steps < 2 * order:
         yield f"sampling.steps: {sampling.steps} are few for '{sampling.sampler.name}', of order {order} only after as many"
     noisy = sampling.sampler.name == "dpmpp_3m_sde" and sampling.sampler.options["eta"] > 0
-    if noisy and sampling.grid.name not in ("log_snr", "karras") and not path.ends_in_noise:
+    if noisy and sampling.grid.name not in ("log_snr", "clipped_log_snr", "karras") and not path.ends_in_noise:
         # docs/gallery.md: with 50 even levels its images are still noisy.
         yield f"sampling.grid: '{sampling.grid.name}' makes the log SNR jump, which 'dpmpp_3m_sde' does not bear; take log_snr"
     if isinstance(bandwidth := experiment.backbone.options.get("bandwidth"), float):

@@ -15,3 +15,4 @@ Side = Annotated[int, Field(gt=0, le=4096)]  # pixels
 Positive = Annotated[float, Field(gt=0, le=1e38)]  # float32 ends at 3e38
 NonNegative = Annotated[float, Field(ge=0, le=1e38)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
+LogSNR = Annotated[float, Field(ge=-100, le=100)]
