@@ -13,8 +13,8 @@ from registry.path import NoisePath
 def clipped_log_snr(path: NoisePath, count: int, *, low: LogSNR = -8.0, high: LogSNR = 5.0) -> Tensor:
     """Evenly spaced log SNRs from `low` to `high`, or the path's ends where they are nearer.
 
-    The spacing is that of Lu et al. 2022a, section 3.4, whose ends give half of few steps to an image that is all noise, or to one
-    without any. The last step goes from `high` to the clean image.
+    The spacing is that of Lu et al. 2022a, section 3.4. Over the whole path it gives half of few steps to an image that is
+    all noise, or to one without any. The last step here goes from `high` to the clean image.
     Other data may want other bounds: these are for 28 x 28 pixels in benchmarks/reports/evaluations.
 
     Raises:
