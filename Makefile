@@ -42,7 +42,7 @@ check: setup ## EXP=cosine_l1 [SET=...] [BUDGET=...]: validate, print what it is
 	@test -n "$(EXP)" || { echo 'make check: name an experiment, such as EXP=cosine_l1' >&2; exit 2; }
 	@$(LAB) check $(RECIPE)
 
-list: setup ## [SHELF=losses]: all parts with their options
+list: setup ## [SHELF=losses|experiments]: all parts with their options, or the experiments
 	@$(LAB) list $(SHELF)
 
 sample: setup ## RUN=results/latest [N=64 SAMPLER= STEPS= SEED= CLASS= GUIDANCE= WEIGHTS=ema|raw OUT=x.npz SET="sampling.clip=0.995"]: a grid, and the images

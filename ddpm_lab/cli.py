@@ -25,6 +25,16 @@ class _Parser(argparse.ArgumentParser):
         self.exit(BAD_INPUT, f"{self.prog}: error: {printable(message)}; see `{self.prog} --help`\n")
 
 
+class _Version(argparse.Action):
+    """Prints the version of the lab; what is installed is asked only if somebody wants to know."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
+        from importlib.metadata import version
+
+        print(f"ddpm-lab {version('ddpm_lab')}")
+        parser.exit()
+
+
 def _count(text: str) -> int:
     if not (text.isdecimal() and len(text) < 9 and int(text) > 0):
         raise argparse.ArgumentTypeError(f"{text[:40]} is not a positive number below 100,000,000")
@@ -60,7 +70,9 @@ def _parsers() -> dict[str, argparse.ArgumentParser]:
 
     def recipe(added: argparse.ArgumentParser) -> None:
         added.add_argument("experiment", help="a name in ./experiments, a YAML file, or a run's folder")
-        added.add_argument("overrides", nargs="*", metavar="key=value", help="such as train.images=5000 loss.name=l2")
+        added.add_argument(
+            "overrides", nargs="*", default=[], metavar="key=value", help="optional; such as train.images=5000 loss.name=l2"
+        )
         added.add_argument("--budget", help="a name in experiments/budgets (default: cpu)")
         device(added)
 
@@ -75,7 +87,9 @@ def _parsers() -> dict[str, argparse.ArgumentParser]:
 
     sweep = command("sweep", "Run a W&B sweep file on this machine, without an account.")
     sweep.add_argument("sweep", help="a name in ./experiments/sweeps, or a YAML file")
-    sweep.add_argument("overrides", nargs="*", metavar="key=value", help="for all trials, such as train.images=5000")
+    sweep.add_argument(
+        "overrides", nargs="*", default=[], metavar="key=value", help="optional; for all trials, such as train.images=5000"
+    )
     sweep.add_argument("--budget", help="a name in experiments/budgets (default: cpu)")
     results(sweep)
     device(sweep)
@@ -108,7 +122,8 @@ def _parsers() -> dict[str, argparse.ArgumentParser]:
         help="the reference for an .npz, such as cifar10 or '{name: image_folder, folder: PATH}' (default: fashion_mnist)",
     )
     for added in (sample, evaluate):
-        added.add_argument("overrides", nargs="*", metavar="key=value", help="below sampling, such as sampling.clip=0.995")
+        below = "optional; below sampling, such as sampling.clip=0.995"
+        added.add_argument("overrides", nargs="*", default=[], metavar="key=value", help=below)
         added.add_argument("--sampler", help="such as ddim or ancestral, with its default options")
         added.add_argument("--steps", type=_count, help="reverse steps")
         added.add_argument("--seed", type=int, help="of the starting noise")
@@ -134,8 +149,8 @@ def _parsers() -> dict[str, argparse.ArgumentParser]:
     sync = command("sync", "Send W&B what it lacks of a run: rows, pictures, result, weights.")
     sync.add_argument("run", help="a run's folder, such as results/latest")
 
-    listing = command("list", "Show all parts with their options.")
-    listing.add_argument("shelf", nargs="?", help="only this shelf, such as losses")
+    listing = command("list", "Show all parts with their options, or the experiments.")
+    listing.add_argument("shelf", nargs="?", help="only this category, such as losses; or experiments")
     return parsers
 
 
@@ -148,6 +163,7 @@ def _parse(argv: list[str]) -> argparse.Namespace:
         description=f"Train and compare denoising diffusion models of images.\n\ncommands:\n{summary}",
         epilog="`ddpm-lab COMMAND --help` shows the options of a command",
     )  # fmt: skip
+    top.add_argument("--version", action=_Version, nargs=0, help="show the version of the lab")
     top.add_argument("command", choices=parsers, metavar="COMMAND", help="one of the above")
     command = top.parse_args(argv[:1]).command
     arguments = parsers[command].parse_intermixed_args(argv[1:])

@@ -18,6 +18,14 @@ def _field(shelf: str) -> Any:
     return from_shelf(SHELVES[shelf])
 
 
+class Conflict(ValueError):
+    """Keys that are right one by one and do not fit each other; whoever wrote one of `keys` last is to blame."""
+
+    def __init__(self, keys: tuple[str, ...], text: str) -> None:
+        super().__init__(text)
+        self.keys = keys
+
+
 class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
@@ -148,16 +156,28 @@ class Experiment(_Section):
     def _fits_together(self) -> Experiment:
         # Cross-key checks name the key in their text, because pydantic reports them without one.
         if self.train.images < self.train.batch:
-            raise ValueError(f"train.images: {self.train.images} images are less than one batch of {self.train.batch}")
+            raise Conflict(
+                ("train.images", "train.batch"),
+                f"train.images: {self.train.images} images are less than one batch of {self.train.batch}",
+            )
         if self.train.batch % self.train.accumulate:
-            raise ValueError(f"train.accumulate: a batch of {self.train.batch} does not divide by {self.train.accumulate}")
+            raise Conflict(
+                ("train.accumulate", "train.batch"),
+                f"train.accumulate: a batch of {self.train.batch} does not divide by {self.train.accumulate}",
+            )
         if self.sampling.steps > self.timesteps:
-            raise ValueError(f"sampling.steps: {self.sampling.steps} steps do not fit into timesteps = {self.timesteps}")
+            raise Conflict(
+                ("sampling.steps", "timesteps"),
+                f"sampling.steps: {self.sampling.steps} steps do not fit into timesteps = {self.timesteps}",
+            )
         if self.sampling.weights == "ema" and self.train.ema is None:
-            raise ValueError("sampling.weights: 'ema' is asked for, but train.ema is null")
+            raise Conflict(("sampling.weights", "train.ema"), "sampling.weights: 'ema' is asked for, but train.ema is null")
         guidance = self.sampling.guidance
         if not self.classes and guidance.name == "classifier_free" and guidance.options.get("scale", 1.0) != 1:
-            raise ValueError("sampling.guidance: guidance needs a network that knows classes; set classes: true, or scale: 1")
+            raise Conflict(
+                ("sampling.guidance", "classes"),
+                "sampling.guidance: guidance needs a network that knows classes; set classes: true, or scale: 1",
+            )
         return self
 
     @property

@@ -11,7 +11,7 @@ from tqdm import tqdm
 from ddpm_lab import distributed
 from ddpm_lab.files import discreet
 
-LINE_EVERY = 5.0  # seconds
+LINE_EVERY = 5.0  # seconds, at least, between two lines; and a hundredth of the whole, so that a night is a hundred lines
 
 
 class Progress:
@@ -20,7 +20,7 @@ class Progress:
     def __init__(self, what: str, total: int, done: int = 0, *, passing: bool = False) -> None:
         """`passing`: nothing is left of it on the screen once it has come to its end."""
         self.what, self.total, self.done, self.passing = what, total, done, passing
-        self._first, self._start, self._spoken = done, time.monotonic(), time.monotonic()
+        self._first, self._start, self._spoken, self._percent = done, time.monotonic(), time.monotonic(), self._whole_percent()
         self._bar: tqdm | None = None  # type: ignore[type-arg]
         self._silent = not distributed.is_main()
         if not self._silent and sys.stderr.isatty():
@@ -46,8 +46,8 @@ class Progress:
             if note:
                 self._bar.set_postfix_str(note, refresh=False)
             self._bar.update(count)
-        elif time.monotonic() - self._spoken >= LINE_EVERY and self.done < self.total:
-            self._spoken = time.monotonic()
+        elif self._due():
+            self._spoken, self._percent = time.monotonic(), self._whole_percent()
             left = (self.total - self.done) / max(self._rate(), 1e-9)
             self._line(f"{self._rate():,.0f} images/s, {_clock(left)} left{', ' if note else ''}{note}")
 
@@ -56,6 +56,14 @@ class Progress:
         self._start += seconds
         if self._bar is not None:
             self._bar.start_t += seconds
+
+    def _due(self) -> bool:
+        return (
+            self.done < self.total and self._whole_percent() > self._percent and time.monotonic() - self._spoken >= LINE_EVERY
+        )
+
+    def _whole_percent(self) -> int:
+        return 100 * self.done // max(self.total, 1)
 
     def _rate(self) -> float:
         return (self.done - self._first) / max(time.monotonic() - self._start, 1e-9)

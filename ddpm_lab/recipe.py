@@ -12,7 +12,7 @@ import pydantic
 import yaml
 
 from ddpm_lab.choice import Choice
-from ddpm_lab.experiment import PART_KEYS, Experiment
+from ddpm_lab.experiment import PART_KEYS, Conflict, Experiment
 from ddpm_lab.overrides import COMMAND_LINE, layer_of
 from ddpm_lab.run_folder import RESOLVED, recorded_hash
 from ddpm_lab.yaml_loader import describe, read_mapping
@@ -39,8 +39,10 @@ class _Tree:
     def __init__(self) -> None:
         self.values: dict[str, Any] = {}
         self.origin: dict[str, str] = {}
+        self.layers: list[str] = []  # the origins, the later ones winning
 
     def merge(self, layer: Mapping[str, Any], origin: str) -> None:
+        self.layers.append(origin)
         self._merge(self.values, layer, "", origin)
 
     def _merge(self, base: dict[str, Any], layer: Mapping[str, Any], prefix: str, origin: str) -> None:
@@ -65,6 +67,10 @@ class _Tree:
         while dotted and dotted not in self.origin:
             dotted = dotted.rpartition(".")[0]
         return self.origin.get(dotted, fallback)
+
+    def last_origin_of(self, keys: Iterable[str], fallback: str) -> str:
+        """Who wrote any of these keys last."""
+        return max((self.origin_of(key, fallback) for key in keys), key=lambda origin: self.layers.index(origin))
 
 
 def find(name: str, folder: Path = HOME) -> Path:
@@ -209,7 +215,7 @@ def _validate(tree: _Tree, file: str) -> Experiment:
             key = f"{key}.{cause.key}"
         elif isinstance(cause, BadInput) and str(cause).startswith("no "):
             key = f"{key}.name"
-        origin = tree.origin_of(key, file)
+        origin = tree.last_origin_of(cause.keys if isinstance(cause, Conflict) else [key], file)
         raise BadInput(f"{origin}: {key + ': ' if key else ''}{_explain(first, cause)}") from None
 
 

@@ -143,7 +143,10 @@ class Sweep:
         trial.set_user_attr("id", run_id)
         words = sweep_file.arguments(values)
         total = self.plan.run_cap or len([one for one in self.study.trials if "superseded" not in one.user_attrs])
-        say(f"sweep {self.name}: trial {trial.number + 1} of {total}: {' '.join(words)}")
+        shown = [
+            f"{name}={value}" for name, value in sweep_file.dotted({".".join(path): values[path] for path in values}).items()
+        ]
+        say(f"sweep {self.name}: trial {trial.number + 1} of {total}: {' '.join(shown)}")
         environment = os.environ | {"WANDB_RUN_GROUP": os.environ.get("WANDB_RUN_GROUP", self.name)}
         command = [*self._command(words), *self.extra, "--id", run_id]
         self._child = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -179,6 +179,17 @@ def arguments(values: Values) -> list[str]:
             place = place.setdefault(piece, {})
         place[path[-1]] = value
     return [f"{name}={value}" for name, value in tree.items()]
+
+
+def dotted(values: Mapping[str, Any]) -> dict[str, Any]:
+    """A trial as a person writes it: `train.rate.peak` and its value, also where the file gives a whole group as one value."""
+    found: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(value, Mapping) and value:
+            found |= {f"{name}.{below}": one for below, one in dotted(value).items()}
+        else:
+            found[name] = value
+    return found
 
 
 def find(name: str) -> Path:

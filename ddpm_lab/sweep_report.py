@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ddpm_lab.files import write_whole
-from ddpm_lab.sweep_file import Metric, Parameter
+from ddpm_lab.sweep_file import Metric, Parameter, dotted
 from ddpm_lab.text import aligned
 
 PANELS = 4  # in a row
@@ -42,10 +42,11 @@ def table(rows: list[Row], metric: Metric) -> tuple[str, str]:
     """
     prints = {row.fingerprint for row in rows if row.finished}
     ranked = rows if len(prints) > 1 else sorted(rows, key=lambda row: _order(row, metric))
-    names = list(dict.fromkeys(name for row in rows for name in row.parameters))
+    told = {row.number: dotted(row.parameters) for row in rows}
+    names = list(dict.fromkeys(name for found in told.values() for name in found))
     head = ["trial", *names, metric.name, "fingerprint", "training", "state", "run"]
     lines = [
-        [str(row.number), *(_text(row.parameters.get(name, "")) for name in names), _text(row.value), row.fingerprint or "",
+        [str(row.number), *(_text(told[row.number].get(name, "")) for name in names), _text(row.value), row.fingerprint or "",
          "" if row.seconds is None else f"{row.seconds:.0f} s", row.state, row.run]
         for row in ranked
     ]  # fmt: skip

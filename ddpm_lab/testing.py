@@ -47,7 +47,8 @@ def conforms(part: Callable[..., Any], **options: Any) -> None:
     name, shelf, found = _placed(part)
     _require(bool(found.summary), "its docstring says what it is")
     if name in SOURCED:
-        _require(bool(re.search(r"\b(18|19|20)\d\d", part.__doc__ or "")), "its docstring names its source, with the year")
+        said = re.search(r"\b(18|19|20)\d\d|\bno source\b", part.__doc__ or "", re.IGNORECASE)
+        _require(bool(said), "its docstring names its source with the year, or says `no source` where the idea is new")
     CHECKS[name](shelf.configure(found.name, options))
     if name in PROBES:
         as_it_is = PROBES[name](shelf.configure(found.name, options))

@@ -16,7 +16,7 @@ from conftest import ROOT, Lab
 from PIL import Image
 
 from ddpm_lab.recipe import load_recipe
-from ddpm_lab.sweep_file import Metric, Parameter, SweepFile, read
+from ddpm_lab.sweep_file import Metric, Parameter, SweepFile, dotted, read
 from ddpm_lab.sweep_report import Row, draw, table
 from registry.errors import BadInput
 
@@ -47,6 +47,7 @@ def test_a_grid_with_a_bad_combination_ends_in_a_table_and_a_plot(tmp_path: Path
     file = _file(tmp_path, parameters={"loss": {"values": ["l1", "l2"]}, "train": rate})
     done = lab("sweep", file, *FEW, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
+    assert "trial 1 of 4: loss=l1 train.rate.peak=0.001" in done.stderr
     refusals = [line for line in done.stderr.splitlines() if "error: " in line]
     assert len(refusals) == 2
     assert all("train.rate.peak" in line for line in refusals)
@@ -177,3 +178,11 @@ def test_nothing_is_drawn_of_nothing(tmp_path: Path) -> None:
     assert not draw([_row(1, None, loss="l1")], Metric(name="FID"), about, tmp_path / "x.png")
     assert not draw([_row(1, 1.0, loss="l1")], Metric(name="FID"), about, tmp_path / "x.png")
     assert not (tmp_path / "x.png").exists()
+
+
+def test_a_nested_parameter_is_shown_by_its_dotted_name() -> None:
+    row = Row(1, {"train": {"rate": {"peak": 0.003}}, "loss": "l1"}, "finished", 1.0, "aaaa", 1.0, "run")
+    text, as_csv = table([row], Metric(name="FID"))
+    assert text.splitlines()[0].split()[:3] == ["trial", "train.rate.peak", "loss"]
+    assert next(csv.DictReader(as_csv.splitlines()))["train.rate.peak"] == "0.003"
+    assert dotted({"train": {"rate": {"peak": 0.003, "decay": None}}}) == {"train.rate.peak": 0.003, "train.rate.decay": None}

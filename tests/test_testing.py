@@ -72,6 +72,10 @@ def test_a_loss_that_breaks_a_promise_is_caught(doc: str, body: Any, promise: st
         conforms(_registered_loss(broken, doc))
 
 
+def test_a_new_idea_passes_where_it_says_that_it_has_no_source(shelf_space: None) -> None:
+    conforms(_registered_loss(lambda prediction, target: (prediction - target) ** 2, "Squared error again; no source."))
+
+
 def test_a_weighting_that_is_infinite_is_caught(shelf_space: None) -> None:
     @WEIGHTINGS.register("endless")
     class Endless(Weighting):
