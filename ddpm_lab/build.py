@@ -15,8 +15,9 @@ from ddpm_lab.diffusion import Diffusion
 from ddpm_lab.experiment import Experiment, Sampling
 from ddpm_lab.rng import generator
 from registry.averages import Decay
+from registry.blame import PartFails, on_behalf_of
 from registry.datasets import ImageSet
-from registry.errors import BadInput, reason
+from registry.errors import BadInput
 from registry.features import Extractor
 from registry.guidance import ConditionalDenoise, Load
 from registry.levels import Levels
@@ -79,12 +80,25 @@ def _configured(shelf: str, choice: Choice) -> Callable[..., object]:
     return SHELVES[shelf].configure(choice.name, choice.options)
 
 
+def _built(shelf: str, choice: Choice, *supplied: object) -> object:
+    """The part, called with what the lab supplies; what it dies of is put down to it."""
+    with on_behalf_of(shelf, choice.name, "cannot be built so"):
+        return _configured(shelf, choice)(*supplied)
+
+
 def build_images(choice: Choice) -> ImageSet:
-    """A data set, fetched if need be."""
-    try:
-        return _configured("datasets", choice)()  # type: ignore[return-value]
-    except (OSError, RuntimeError, MemoryError) as error:  # a folder that is no folder; more images than memory
-        raise BadInput(f"dataset: {choice.name} cannot be had so: {reason(error)}") from None
+    """A data set, fetched if need be, the first and last image of each half looked at."""
+    data = _built("datasets", choice)
+    with on_behalf_of("datasets", choice.name, "is no data set"):
+        if not isinstance(data, ImageSet):
+            raise TypeError(f"gives {type(data).__name__}, where an ImageSet is expected")
+        for half in (data.train, data.test):
+            images = half.rows(torch.tensor([0, len(half) - 1]))
+            if images.dtype != torch.uint8 or tuple(images.shape) != (2, *data.image_shape):
+                raise TypeError(
+                    f"gives {images.dtype} {list(images.shape)}, where torch.uint8 {[2, *data.image_shape]} is expected"
+                )
+    return data
 
 
 def build_data(experiment: Experiment) -> ImageSet:
@@ -102,17 +116,17 @@ def build_data(experiment: Experiment) -> ImageSet:
 def build_model(experiment: Experiment, shape: DataShape, device: torch.device) -> Model:
     """Path, target and freshly initialised network; the same weights for the same seed on every machine."""
     path = build_path(experiment)
-    variance: Variance = _configured("variances", experiment.variance)()  # type: ignore[assignment]
+    variance: Variance = _built("variances", experiment.variance)  # type: ignore[assignment]
     classes = len(shape.class_names) if experiment.classes and shape.class_names else None
     channels = shape.image_shape[0] * (1 + variance.extra_channels)
     try:
         with _seeded(experiment.seed, "init"):
-            network = _configured("backbones", experiment.backbone)(shape.image_shape, classes, channels)
+            network = _built("backbones", experiment.backbone, shape.image_shape, classes, channels)
+    except PartFails:
+        raise
     except BadInput as error:
         raise BadInput(f"backbone: {error}") from None
-    except (ValueError, RuntimeError) as error:
-        raise BadInput(f"backbone: {experiment.backbone.name} cannot be built so: {reason(error)}") from None
-    target = _configured("targets", experiment.target)(shape.std)
+    target = _built("targets", experiment.target, shape.std)
     network.to(device, memory_format=pick_memory_format(experiment.train.memory_format, device))  # type: ignore[attr-defined]
     return Model(Diffusion(path.to(device), target), network, variance, classes)  # type: ignore[arg-type]
 
@@ -121,9 +135,9 @@ def build_objective(experiment: Experiment, shape: DataShape, model: Model) -> O
     """Levels, loss and weighting for that model and data."""
     path = model.diffusion.path
     with _seeded(experiment.seed, "init of the weighting"):
-        weighting = _configured("weightings", experiment.weighting)(shape.std)
+        weighting = _built("weightings", experiment.weighting, shape.std)
     return Objective(
-        _configured("levels", experiment.levels)(path),  # type: ignore[arg-type]
+        _built("levels", experiment.levels, path),  # type: ignore[arg-type]
         _configured("losses", experiment.loss),  # type: ignore[arg-type]
         weighting.to(path.angle.device) if isinstance(weighting, nn.Module) else weighting,  # type: ignore[arg-type]
     )
@@ -134,7 +148,8 @@ def build_procedure(sampling: Sampling, model: Model, load: Load) -> Procedure:
     path = model.diffusion.path
     levels = build_levels(sampling, path)
     guide = _configured("guidance", sampling.guidance)
-    guide(_undrawn, path, load)  # a run that cannot guide is found out here, and not after the training
+    with on_behalf_of("guidance", sampling.guidance.name, "cannot be built so"):
+        guide(_undrawn, path, load)  # a run that cannot guide is found out here, and not after the training
     return Procedure(
         _configured("samplers", sampling.sampler),  # type: ignore[arg-type]
         lambda denoise: guide(denoise, path, load),  # type: ignore[arg-type, return-value]
@@ -151,7 +166,7 @@ def build_levels(sampling: Sampling, path: NoisePath) -> Tensor:
     """
     if sampling.steps > path.steps:
         raise BadInput(f"sampling.steps: {sampling.steps} steps do not fit into timesteps = {path.steps}")
-    return _configured("grids", sampling.grid)(path, sampling.steps)  # type: ignore[return-value]
+    return _built("grids", sampling.grid, path, sampling.steps)  # type: ignore[return-value]
 
 
 def _undrawn(x: Tensor, level: Tensor, y: Tensor | None) -> Denoised:
@@ -168,19 +183,19 @@ def _seeded(seed: int, purpose: str) -> Iterator[None]:
 
 def build_extractor(choice: Choice) -> Extractor:
     """A feature extractor with its weights."""
-    return _configured("features", choice)()  # type: ignore[return-value]
+    return _built("features", choice)  # type: ignore[return-value]
 
 
 def build_average(choice: Choice) -> Decay:
     """How fast an average forgets."""
-    return _configured("averages", choice)()  # type: ignore[return-value]
+    return _built("averages", choice)  # type: ignore[return-value]
 
 
 def build_path(experiment: Experiment) -> NoisePath:
     """The schedule at its T."""
     try:
-        return _configured("schedules", experiment.schedule)(experiment.timesteps)  # type: ignore[return-value]
+        return _built("schedules", experiment.schedule, experiment.timesteps)  # type: ignore[return-value]
+    except PartFails as error:
+        raise BadInput(f"{error}; it was asked for timesteps = {experiment.timesteps}") from None
     except BadInput as error:
         raise BadInput(f"schedule: {error}") from None
-    except ValueError as error:
-        raise BadInput(f"schedule: {experiment.schedule.flat()} at timesteps = {experiment.timesteps}: {error}") from None

@@ -20,6 +20,7 @@ from ddpm_lab.device import (
     pick_precision,
     settle,
 )  # fmt: skip
+from ddpm_lab.evaluate import tried_extractor
 from ddpm_lab.experiment import Experiment
 from ddpm_lab.fit import require_fit, terminal_snr, warnings
 from ddpm_lab.loaded import guides
@@ -27,7 +28,10 @@ from ddpm_lab.recipe import Recipe, dump
 from ddpm_lab.report import clock
 from ddpm_lab.sample import Drawing
 from ddpm_lab.train import Trainer
+from ddpm_lab.trial import try_parts
+from registry.blame import PartFails
 from registry.datasets import ImageSet
+from registry.errors import BadInput
 
 TRIAL_STEPS, TRIAL_SECONDS = 3, 5.0
 
@@ -48,6 +52,8 @@ def lines(recipe: Recipe, device: str | None) -> Iterator[str]:
     objective = build_objective(experiment, shape, model)
     require_fit(experiment, model, objective)
     procedure = build_procedure(experiment.sampling, model, guides(model, shape, None))
+    try_parts(experiment, data, model, objective, procedure, precision)
+    unavailable = list(_unavailable(experiment, data, torch_device))
     yield dump(experiment)
     yield f"data        {describe_data(data)}"
     flops = flops_per_image(model, shape)
@@ -56,11 +62,22 @@ def lines(recipe: Recipe, device: str | None) -> Iterator[str]:
     yield f"path        {experiment.schedule.name}, T = {path.steps}, terminal SNR {terminal_snr(path):.2e}"
     for warning in warnings(experiment, model, objective):
         yield f"warning     {warning}"
+    yield from unavailable
     layout = describe_memory_format(experiment.train.memory_format, torch_device)
     compiled = ", compiled" if pick_compile(experiment.train.compile, torch_device) else ""
     yield f"machine     {describe_device(torch_device)}; {precision}, {layout}{compiled}"
     trainer = Trainer(experiment, model, objective, data.train, precision)
     yield from _expected_time(experiment, trainer, Drawing(model, model.network, procedure, shape.image_shape, precision))
+
+
+def _unavailable(experiment: Experiment, data: ImageSet, device: torch.device) -> Iterator[str]:
+    for choice in experiment.evaluate.features:
+        try:
+            tried_extractor(choice, data, device)
+        except PartFails:
+            raise
+        except BadInput as error:
+            yield f"warning     {choice.name} is unavailable: {error}"
 
 
 def describe_data(data: ImageSet) -> str:

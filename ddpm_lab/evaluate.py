@@ -21,6 +21,7 @@ from ddpm_lab.neighbours import MANIFOLD, NEIGHBOURS
 from ddpm_lab.progress import Progress, say
 from ddpm_lab.records import Protocol, Record
 from ddpm_lab.rng import generator
+from registry.blame import PartFails, on_behalf_of
 from registry.datasets import ImageSet
 from registry.errors import BadInput
 from registry.features import Extractor
@@ -36,16 +37,12 @@ class Evaluator:
         """Loads the extractor and the reference statistics, from the cache where they are known.
 
         Raises:
-            BadInput: the extractor's weights cannot be had.
+            BadInput: the extractor's weights cannot be had, or it fails.
         """
         self.name = choice.name
         self.device = device
         self.data = data
-        self.extractor: Extractor = build_extractor(choice)
-        if lacking := [
-            name for name in ("dimension", "hash", "resize", "classes", "class_names") if not hasattr(self.extractor, name)
-        ]:
-            raise BadInput(f"evaluate.features: '{self.name}' lacks {', '.join(lacking)}; see registry/features/__init__.py")
+        self.extractor = tried_extractor(choice, data, device)
         self.reference = self._reference()
         self._floors: dict[tuple[int, bool, bool], dict[str, Value]] = {}
 
@@ -155,6 +152,25 @@ class Evaluator:
         return found
 
 
+def tried_extractor(choice: Choice, data: ImageSet, device: torch.device) -> Extractor:
+    """An extractor that has shown that it takes the images of that data.
+
+    Raises:
+        PartFails: it does not, or does not say what it is.
+        BadInput: its weights cannot be had.
+    """
+    extractor = build_extractor(choice)
+    with on_behalf_of("features", choice.name, "cannot judge images"):
+        told = ("dimension", "hash", "resize", "classes", "class_names")
+        if lacking := [name for name in told if not hasattr(extractor, name)]:
+            raise TypeError(f"lacks {', '.join(lacking)}; see registry/features/__init__.py")
+        features, logits = extractor(data.train.rows(torch.tensor([0, len(data.train) - 1])).to(device))
+        for found, width, what in ((features, extractor.dimension, "features"), (logits, extractor.classes, "logits")):
+            if found is not None and tuple(found.shape) != (2, width):
+                raise ValueError(f"gives {what} {list(found.shape)} of two images, where [2, {width}] is expected")
+    return extractor
+
+
 class Collector(Interface):
     """What images are shown to, batch after batch; afterwards it knows what a metric needs."""
 
@@ -223,6 +239,8 @@ def evaluators(choices: Iterable[Choice], data: ImageSet, device: torch.device) 
         with distributed.first_on_each_machine():
             try:
                 found = Evaluator(choice, data, device)
+            except PartFails:
+                raise
             except BadInput as error:
                 trouble = error
         # What one process measures alone, the others would not add to.

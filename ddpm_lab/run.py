@@ -34,6 +34,7 @@ from ddpm_lab.sample import Drawing
 from ddpm_lab.status import FAILURE, Interrupted
 from ddpm_lab.tracking import Tracker
 from ddpm_lab.train import Diverged, Hooks, Trainer
+from ddpm_lab.trial import try_parts
 from registry.errors import BadInput, reason
 
 PREVIEW = 36  # images in the periodic samples
@@ -73,7 +74,9 @@ class Execution:
         self.procedure = build_procedure(experiment.sampling, self.model, guides(self.model, self.shape, None))
         objective = build_objective(experiment, self.shape, self.model)
         require_fit(experiment, self.model, objective)
+        try_parts(experiment, data, self.model, objective, self.procedure, precision)
         self.trainer = Trainer(experiment, self.model, objective, data.train, precision)
+        self.evaluators, self.missing = evaluators(experiment.evaluate.features, data, device)
         self.experiment, self.data, self.device, self.precision = experiment, data, device, precision
         self.costs = {"sampling_seconds": 0.0, "evaluation_seconds": 0.0}
         path, state = distributed.from_main(lambda: self._open(recipe, results, resume, run_id))
@@ -89,7 +92,6 @@ class Execution:
             say(f"warning: {warning}")
         if self.tracker:
             say(f"run: {self.folder.path} (W&B: {self.tracker.where})")
-        self.evaluators, self.missing = evaluators(experiment.evaluate.features, data, device)
 
     def execute(self) -> None:
         """Train, sample, evaluate, report.

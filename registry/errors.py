@@ -23,6 +23,12 @@ def reason(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
+def kind_and_reason(error: BaseException) -> str:
+    """`ValueError: negative dimension`: the same, with its kind."""
+    kind, text = type(error).__name__, reason(error)
+    return kind if text == kind else f"{kind}: {text}"
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """`did you mean 'huber'? known: huber, l1, l2`: the tail of every message about an unknown name."""
     names = sorted(known)

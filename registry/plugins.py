@@ -11,7 +11,7 @@ from pathlib import Path
 from registry.averages import AVERAGES
 from registry.backbones import BACKBONES
 from registry.datasets import DATASETS
-from registry.errors import BadInput
+from registry.errors import BadInput, kind_and_reason
 from registry.features import FEATURES
 from registry.grids import GRIDS
 from registry.guidance import GUIDANCE
@@ -56,9 +56,12 @@ def load_installed() -> None:
             _loaded.add(entry.value)
             try:
                 entry.load()
-            except Exception as error:  # a plugin may die of anything
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:  # a plugin may die of anything
                 owner = entry.dist.name if entry.dist else "unknown"
-                raise BadInput(f"parts '{entry.value}' of the package '{owner}' cannot be loaded: {_reason(error)}") from error
+                text = f"parts '{entry.value}' of the package '{owner}' cannot be loaded: {kind_and_reason(error)}"
+                raise BadInput(text) from error
 
 
 def load_file(file: Path, expected: str | None = None) -> None:
@@ -87,14 +90,12 @@ def load_file(file: Path, expected: str | None = None) -> None:
     try:
         # What was hashed is what runs: the import system might take a .pyc that lies beside it, or leave one there.
         exec(compile(content, file, "exec"), vars(module))
-    except (Exception, SystemExit) as error:  # a plugin may die of anything
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # a plugin may die of anything
         trace, line = error.__traceback__, 0
         while trace is not None:
             line = trace.tb_lineno if trace.tb_frame.f_code.co_filename == str(file) else line
             trace = trace.tb_next
-        raise BadInput(f"plugin '{file}' fails{f' on line {line}' if line else ''}: {_reason(error)}") from error
+        raise BadInput(f"plugin '{file}' fails{f' on line {line}' if line else ''}: {kind_and_reason(error)}") from error
     _loaded.add(digest)
-
-
-def _reason(error: BaseException) -> str:
-    return " ".join(f"{type(error).__name__}: {error}".split())

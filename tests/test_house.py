@@ -26,7 +26,7 @@ FLOORS = [
     {"ddpm_lab.recipe", "ddpm_lab.build", "ddpm_lab.fit", "ddpm_lab.follower", "ddpm_lab.tracking", "ddpm_lab.report",
      "ddpm_lab.listing", "ddpm_lab.sweep_report", "ddpm_lab.compare"},
     {"ddpm_lab.sample", "ddpm_lab.evaluate", "ddpm_lab.train", "ddpm_lab.held_out", "ddpm_lab.cost"},
-    {"ddpm_lab.loaded", "ddpm_lab.check"},
+    {"ddpm_lab.loaded", "ddpm_lab.check", "ddpm_lab.trial"},
     {"ddpm_lab.reconstruct", "ddpm_lab.export", "ddpm_lab.export.component", "ddpm_lab.export.unet", "ddpm_lab.export.dit",
      "ddpm_lab.export.scheduler", "ddpm_lab.export.autoencoder", "ddpm_lab.change"},
     {"ddpm_lab.curve"},

@@ -135,8 +135,8 @@ from registry.losses import LOSSES
 
 @LOSSES.register("broken")
 def broken(prediction, target):
-    "A loss that is infinite at its fourth call."
-    broken.calls = getattr(broken, "calls", 0) + 1
+    "A loss that is infinite at its fourth batch."
+    broken.calls = getattr(broken, "calls", 0) + (len(prediction) == 32)
     return (prediction - target) ** 2 * (float("inf") if broken.calls == 4 else 1)
 """
 
