@@ -38,16 +38,16 @@ sweep: setup ## SWEEP=schedules_losses [SET=...] [BUDGET=...]: a W&B sweep file 
 	@test -n "$(SWEEP)" || { echo 'make sweep: name a sweep, such as SWEEP=schedules_losses' >&2; exit 2; }
 	@$(LAB) sweep $(SWEEP) $(SET) --budget $(BUDGET) $(call flag,DEVICE,--device)
 
-check: setup ## EXP=cosine_l1 [SET=...] [BUDGET=...]: validate, print what it is and will take; trains nothing
+check: setup ## EXP=cosine_l1 [SET=...] [BUDGET=...] [FULL=1]: validate, print what it is and will take; trains nothing
 	@test -n "$(EXP)" || { echo 'make check: name an experiment, such as EXP=cosine_l1' >&2; exit 2; }
-	@$(LAB) check $(RECIPE)
+	@$(LAB) check $(RECIPE) $(if $(FULL),--full)
 
 list: setup ## [SHELF=losses|experiments]: all parts with their options, or the experiments
 	@$(LAB) list $(SHELF)
 
 sample: setup ## RUN=results/latest [N=64 SAMPLER= STEPS= SEED= CLASS= GUIDANCE= WEIGHTS=ema|raw OUT=x.npz SET="sampling.clip=0.995"]: a grid, and the images
 	@test -n "$(RUN)" || { echo 'make sample: name a run, such as RUN=results/latest' >&2; exit 2; }
-	@$(LAB) sample $(RUN) $(SET) $(call flag,N,-n) $(call flag,CLASS,--class) $(call flag,OUT,--out) $(DRAWING)
+	@$(LAB) sample $(RUN) $(SET) $(call flag,N,-n) $(call flag,CLASS,--class,') $(call flag,OUT,--out) $(DRAWING)
 
 evaluate: setup ## RUN=results/latest|x.npz [N=10000 FEATURES=... EXTRAPOLATE=1 CURVE=nfe AT=5,10,20 SAMPLERS=ddim,unipc and as for sample]: all metrics
 	@test -n "$(RUN)" || { echo 'make evaluate: name a run or an .npz, such as RUN=results/latest' >&2; exit 2; }

@@ -123,7 +123,7 @@ def _draw(name: str, mark: float) -> None:
     program.load_state(torch.load(folder / f"mark-{mark:g}.pt", weights_only=True)["program"])
     for number, file in missing:
         torch.manual_seed(1000 + number)
-        write_images(file, program.draw(DRAWN, program.steps), None)
+        write_images(file, program.draw(DRAWN, program.steps), None, {"source": name, "steps": program.steps})
         print(f"{name}, mark {mark:g}: {(number + 1) * DRAWN:,} of {N:,} images", flush=True)
 
 

@@ -157,7 +157,7 @@ def _evaluation(found: dict[str, Any], device: torch.device) -> None:
     evaluator = Evaluator(Choice("fashion_cnn", {}), data, device)
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "images.npz"
-        write_images(file, data.test.rows(torch.arange(JUDGED)), None)
+        write_images(file, data.test.rows(torch.arange(JUDGED)), None, {"source": "held-out images"})
 
         def ours() -> float:
             fresh = Evaluator(Choice("fashion_cnn", {}), data, device)

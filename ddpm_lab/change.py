@@ -39,13 +39,13 @@ def changed(
     if grid is not None and grid != sampling.grid.name:
         new["grid"] = Choice(grid, SHELVES["grids"].check(grid, {}))
     if guidance is not None:
-        if not run.experiment.classes:
+        # The scale of the guidance that the run has: whoever asks for a scale has not asked for another kind.
+        old = sampling.guidance
+        if old.name == "classifier_free" and not run.experiment.classes:
             raise BadInput("--guidance: this run has no classes; train one with `classes=true`")
         try:
-            old = sampling.guidance
-            options = old.options if old.name == "classifier_free" else {}
-            checked = SHELVES["guidance"].check("classifier_free", {**options, "scale": guidance})
+            checked = SHELVES["guidance"].check(old.name, {**old.options, "scale": guidance})
         except BadInput as error:
-            raise BadInput(f"--guidance: {error}") from None
-        new["guidance"] = Choice("classifier_free", checked)
+            raise BadInput(f"--guidance: {error}; `sampling.guidance=NAME` chooses another one") from None
+        new["guidance"] = Choice(old.name, checked)
     return sampling.model_copy(update=new)

@@ -96,13 +96,18 @@ def _parsers() -> dict[str, argparse.ArgumentParser]:
 
     check = command("check", "Validate an experiment and say what it will take; train nothing.")
     recipe(check)
+    check.add_argument("--full", action="store_true", help="also the whole experiment, every default filled in, as YAML")
 
     sample = command("sample", "Draw images from a run.")
     sample.add_argument("run", help="a run's folder, such as results/latest")
     sample.add_argument("-n", type=_count, default=64, metavar="N", help="how many (default: 64)")
-    sample.add_argument("--class", type=int, dest="label", metavar="K", help="of this class only (default: all in turn)")
+    sample.add_argument(
+        "--class", dest="label", metavar="K", help="of this class only, its name or number (default: all in turn)"
+    )
     sample.add_argument("--out", type=Path, help="also the images as .npz (uint8 arr_0 [N, H, W, C], labels arr_1)")
-    sample.add_argument("--png", type=Path, help="the grid (default: beside --out, else in the run's folder)")
+    sample.add_argument(
+        "--png", type=Path, help="the grid (default: beside --out, else in the run's folder; a grid drawn another way stays)"
+    )
 
     evaluate = command("evaluate", "Measure the images of a run, or of an .npz from any program.")
     evaluate.add_argument("run", help="a run's folder, or an .npz with uint8 arr_0 [N, H, W, C]")
@@ -127,7 +132,7 @@ def _parsers() -> dict[str, argparse.ArgumentParser]:
         added.add_argument("--sampler", help="such as ddim or ancestral, with its default options")
         added.add_argument("--steps", type=_count, help="reverse steps")
         added.add_argument("--seed", type=int, help="of the starting noise")
-        added.add_argument("--guidance", type=float, help="classifier-free scale, for runs with classes")
+        added.add_argument("--guidance", type=float, help="scale of the run's guidance, such as the classifier-free one")
         added.add_argument("--weights", help="which weights: ema, raw, ema_2 ..., or what `ema` made")
         device(added)
 
@@ -207,7 +212,8 @@ def _dispatch(arguments: argparse.Namespace) -> None:
         from ddpm_lab import check
         from ddpm_lab.recipe import load_recipe
 
-        for line in check.lines(load_recipe(arguments.experiment, arguments.overrides, arguments.budget), arguments.device):
+        loaded = load_recipe(arguments.experiment, arguments.overrides, arguments.budget)
+        for line in check.lines(loaded, arguments.device, arguments.full):
             print(line)
     elif arguments.command == "compare":
         from ddpm_lab import compare

@@ -18,14 +18,14 @@ from ddpm_lab.experiment import Sampling
 from ddpm_lab.export import export as write_export
 from ddpm_lab.files import write_text, write_whole
 from ddpm_lab.held_out import held_out_record
-from ddpm_lab.loaded import Run
+from ddpm_lab.loaded import Run, class_number
 from ddpm_lab.npz import write_images
 from ddpm_lab.overrides import value_of
-from ddpm_lab.pictures import save_grid
+from ddpm_lab.pictures import save_grid, unlike
 from ddpm_lab.progress import say
 from ddpm_lab.reconstruct import reconstruct
 from ddpm_lab.records import Record, describe
-from registry.datasets.npz_reader import read_images
+from registry.datasets.npz_reader import read_images, read_made_by
 from registry.errors import BadInput
 from registry.plugins import SHELVES
 
@@ -40,14 +40,17 @@ def sample(arguments: argparse.Namespace) -> None:
     for option, suffix in (("out", ".npz"), ("png", ".png")):
         if (path := getattr(arguments, option)) is not None:
             _require_writable(path, f"--{option}", suffix)
-    images, labels = run.sample_with_labels(arguments.n, chosen=arguments.label, sampling=sampling)
+    chosen = None if arguments.label is None else class_number(arguments.label, run.shape.class_names)
+    images, labels = run.sample_with_labels(arguments.n, chosen=chosen, sampling=sampling)
     if not distributed.is_main():
         return
+    generation = run.generation(sampling, sampling.seed)
     if arguments.out is not None:
-        write_images(arguments.out, images, labels)
+        write_images(arguments.out, images, labels, {"run": run.folder.id, **generation})
         say(f"images: {arguments.out}")
-    png = arguments.png or (arguments.out.with_suffix(".png") if arguments.out else run.folder.path / "sample.png")
-    save_grid(png, images[:GRID])
+    about = json.dumps({"run": run.folder.id, **generation, "n": arguments.n, "class": "all" if chosen is None else chosen})
+    png = arguments.png or unlike(arguments.out.with_suffix(".png") if arguments.out else run.folder.path / "sample.png", about)
+    save_grid(png, images[:GRID], about=about)
     say(f"grid: {png}" + (f" (the first {GRID})" if arguments.n > GRID else ""))
 
 
@@ -172,7 +175,8 @@ def _evaluate_npz(path: Path, arguments: argparse.Namespace) -> tuple[list[dict[
         data = build_images(dataset)
     ready, missing = evaluators(_extractors(arguments, (Choice("fashion_cnn", {}),)), data, pick_device(arguments.device))
     batches = ((start, images[:n][start : start + BATCH]) for start in distributed.dealt(range(0, n, BATCH)))
-    results = evaluate_images(ready, batches, n, {"source": path.name}, extrapolate=arguments.extrapolate)
+    made_by = {"source": path.name, **(read_made_by(path) or {})}
+    results = evaluate_images(ready, batches, n, made_by, extrapolate=arguments.extrapolate)
     return [*results, *missing], path.with_suffix(".evaluation.json")
 
 

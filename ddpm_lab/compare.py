@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from ddpm_lab.progress import say
 from ddpm_lab.records import HIGHER, Record, difference, drawn_by
-from ddpm_lab.run_folder import RunFolder
+from ddpm_lab.run_folder import RESOLVED, RunFolder
 from ddpm_lab.text import aligned
 from registry.errors import BadInput, did_you_mean
 
@@ -23,12 +25,22 @@ class Entry(NamedTuple):
 def lines(names: Sequence[str], metric: str, extractor: str | None, n: int | None) -> Iterator[str]:
     """The table of `ddpm-lab compare`, the best first.
 
-    Where something was measured more than once, that record counts whose protocol the others share.
+    Where something was measured more than once, that record counts whose protocol the others share. What has no such value
+    is left out, and said so; a link counts as what it points at, once.
 
     Raises:
-        BadInput: something has no such value, or the protocols differ; the fields that do are named.
+        BadInput: there is no such file, nothing has such a value, or the protocols differ; the fields that do are named.
     """
-    found = [_entries(name, metric, extractor, n) for name in names]
+    found, without = [], list[_Without]()
+    for name in _distinct(names):
+        try:
+            found.append(_entries(name, metric, extractor, n))
+        except _Without as error:
+            without.append(error)
+    if not found:
+        raise without[-1]
+    for text in _left_out(without):
+        say(f"left out: {text}")
     shared = set.intersection(*({entry.record["fingerprint"] for entry in entries} for entries in found))
     if not shared:
         raise BadInput(_difference(found))
@@ -49,20 +61,48 @@ def lines(names: Sequence[str], metric: str, extractor: str | None, n: int | Non
     )
 
 
+class _Without(BadInput):
+    """Something that exists and has no value to compare: of many that a pattern names, the others stand."""
+
+
+class _NoRun(_Without):
+    """Something that is not even a run."""
+
+
+def _left_out(without: Sequence[_Without]) -> Iterator[str]:
+    strangers = [str(error) for error in without if isinstance(error, _NoRun)]
+    if strangers:
+        more = f", and {len(strangers) - 1} more such names" if len(strangers) > 1 else ""
+        yield f"{strangers[0]}{more}"
+    yield from (str(error) for error in without if not isinstance(error, _NoRun))
+
+
+def _distinct(names: Sequence[str]) -> list[str]:
+    """Each run and file once, under the name that is no link where it has several."""
+    found: dict[str, str] = {}
+    for name in sorted(names, key=lambda name: os.path.islink(name.rstrip("/"))):
+        found.setdefault(os.path.realpath(name), name)
+    return sorted(found.values(), key=list(names).index)
+
+
 def _entries(name: str, metric: str, extractor: str | None, n: int | None) -> list[Entry]:
-    records = [record for record in _records(Path(name)) if record.get("value") is not None]
+    path = Path(name)
+    # `results/*/*` names files in `results/latest` and folders of sweeps too.
+    if path.suffix != ".npz" and os.path.exists(path) and not os.path.exists(path / RESOLVED):
+        raise _NoRun(f"no run at '{name}': it holds no {RESOLVED}")
+    records = [record for record in _records(path) if record.get("value") is not None]
     if not records:
-        raise BadInput(f"{name}: nothing was measured there; `ddpm-lab evaluate {name}` does")
+        raise _Without(f"{name}: nothing was measured there; `ddpm-lab evaluate {name}` does")
     known = sorted({record["metric"] for record in records})
     if metric not in known:
-        raise BadInput(f"--metric: {name} has no {metric}; {did_you_mean(metric, known)}")
+        raise _Without(f"--metric: {name} has no {metric}; {did_you_mean(metric, known)}")
     fitting = [
         record for record in records
         if record["metric"] == metric and extractor in (None, record["extractor"]) and n in (None, record["n"])
     ]  # fmt: skip
     if not fitting:
         there = sorted({f"{record['extractor']}, N = {record['n']}" for record in records if record["metric"] == metric})
-        raise BadInput(f"{name}: no {metric} of that kind; it has {'; '.join(there)}")
+        raise _Without(f"{name}: no {metric} of that kind; it has {'; '.join(there)}")
     return [Entry(name, record) for record in fitting]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from ddpm_lab.progress import Progress
 from ddpm_lab.recipe import Recipe, load_recipe
 from ddpm_lab.run_folder import RunFolder
 from ddpm_lab.sample import Drawing
-from registry.errors import BadInput
+from registry.errors import BadInput, did_you_mean
 from registry.guidance import ConditionalDenoise, Load
 
 
@@ -80,15 +81,16 @@ class Run:
         self,
         count: int,
         *,
-        classes: int | None = None,
+        classes: int | str | None = None,
         seed: int | None = None,
         sampling: Sampling | None = None,
     ) -> Tensor:
-        """`count` images, uint8 [count, C, H, W]; of one class, or of all in turn.
+        """`count` images, uint8 [count, C, H, W]; of one class, by its number or name, or of all in turn.
 
         `sampling` defaults to the experiment's; `run.experiment.sampling.model_copy(update={"steps": 20})` changes a part.
         """
-        images, _ = self.sample_with_labels(count, chosen=classes, seed=seed, sampling=sampling)
+        chosen = class_number(classes, self.shape.class_names) if isinstance(classes, str) else classes
+        images, _ = self.sample_with_labels(count, chosen=chosen, seed=seed, sampling=sampling)
         return images
 
     def sample_with_labels(
@@ -136,6 +138,22 @@ def guides(model: Model, shape: DataShape, folder: RunFolder | None) -> Load:
         return found.diffusion.conditional(found.network)
 
     return load
+
+
+def class_number(name: str, names: tuple[str, ...] | None) -> int:
+    """The number of a class, of its name in whatever case, or of the number as text.
+
+    Raises:
+        BadInput: there is no such class.
+    """
+    known = [one.casefold() for one in names or ()]
+    if name.casefold() in known:
+        return known.index(name.casefold())
+    if re.fullmatch(r"-?[0-9]{1,9}", name):
+        return int(name)
+    if not known:
+        raise BadInput(f"class '{name}': the data of this run have no named classes; give a number")
+    raise BadInput(f"no class named '{name}'; {did_you_mean(name, names or ())}")
 
 
 def describe_generation(sampling: Sampling, weights: str, seed: int, precision: str) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import zipfile
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from registry.errors import BadInput, reason
 
+LONGEST = 300  # characters of a word that says how images were made
 SMALL = 2**26  # bytes that an archive may unpack to however small it is itself
 Require = Callable[[tuple[int, ...], "np.dtype[Any]"], None]
 DENSEST = 20  # times its size on disk; images of garments deflate to a half, of discs on black to a tenth
@@ -35,14 +37,37 @@ def read_labels(file: Path) -> Tensor | None:
     Raises:
         BadInput: as above.
     """
-    try:
-        with zipfile.ZipFile(file) as archive:
-            there = "arr_1.npy" in archive.namelist()
-    except Exception as error:
-        raise BadInput(f"{file}: not an .npz ({reason(error)})") from None
-    if not there:
+    if not _holds(file, "arr_1"):
         return None
     return torch.from_numpy(_read(file, "arr_1", "whole numbers [N]", _require_labels)).long()
+
+
+def read_made_by(file: Path) -> dict[str, str | int | float | bool] | None:
+    """How the images were made, where the lab wrote them: plain words and numbers; None where the file does not say.
+
+    Raises:
+        BadInput: as above.
+    """
+    if not _holds(file, "made_by"):
+        return None
+    try:
+        found = json.loads(str(_read(file, "made_by", "a text", _require_text)))
+    except ValueError as error:
+        raise BadInput(f"{file}: made_by: {reason(error)}; take it out, or sample the images again") from None
+    plain = isinstance(found, dict) and all(
+        isinstance(value, (str, int, float, bool)) and len(f"{key}{value}") <= LONGEST for key, value in found.items()
+    )
+    if not plain:
+        raise BadInput(f"{file}: made_by does not hold plain words and numbers; take it out, or sample the images again")
+    return found  # type: ignore[no-any-return]
+
+
+def _holds(file: Path, name: str) -> bool:
+    try:
+        with zipfile.ZipFile(file) as archive:
+            return f"{name}.npy" in archive.namelist()
+    except Exception as error:
+        raise BadInput(f"{file}: not an .npz ({reason(error)})") from None
 
 
 def _read(file: Path, name: str, expected: str, require: Require) -> np.ndarray[Any, Any]:
@@ -65,6 +90,11 @@ def _require_images(shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
 def _require_labels(shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
     if dtype.kind not in "iu" or len(shape) != 1:
         raise BadInput(f"arr_1 is {dtype} {list(shape)}; labels as whole numbers [N] were expected")
+
+
+def _require_text(shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+    if dtype.kind != "U" or shape:
+        raise BadInput(f"made_by is {dtype} {list(shape)}; one text was expected")
 
 
 def _inspect(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, require: Require) -> None:
