@@ -5,7 +5,6 @@ make bench-backbones      writes benchmarks/reports/backbones/report.json and th
 
 from __future__ import annotations
 
-import json
 import re
 import statistics
 import subprocess
@@ -21,6 +20,7 @@ from ddpm_lab.build import DataShape, build_data, build_model, build_objective
 from ddpm_lab.cost import flops_per_image, parameter_count
 from ddpm_lab.device import pick_device, pick_precision
 from ddpm_lab.held_out import held_out_loss
+from ddpm_lab.json_text import read_json, write_json
 from ddpm_lab.recipe import load_recipe
 from ddpm_lab.run_folder import with_id
 from ddpm_lab.train import Trainer
@@ -53,7 +53,7 @@ def main() -> None:
     rows = [_row(name, speeds[name]) for name in NETWORKS]
     report = {"recipe": RECIPE, "budget": BUDGET, "networks": NETWORKS, "rows": rows, "environment": surroundings()}
     REPORT.parent.mkdir(parents=True, exist_ok=True)
-    REPORT.write_text(json.dumps(report, indent=2) + "\n")
+    write_json(REPORT, report)
     page = PAGE.read_text()
     PAGE.write_text(re.sub(r"(<!-- measured -->\n).*(<!-- end -->)", rf"\g<1>{_table(rows)}\g<2>", page, flags=re.S))
 
@@ -88,7 +88,7 @@ def _trainer(name: str) -> Trainer:
 def _row(name: str, speeds: list[float]) -> dict[str, Any]:
     folder = with_id(RESULTS, RECIPE, name)
     assert folder is not None
-    run, result = ddpm_lab.load(folder.path), json.loads(folder.result.read_text())
+    run, result = ddpm_lab.load(folder.path), read_json(folder.result)
     model = run.model(run.experiment.sampling)
     test = build_data(run.experiment).test
     losses = held_out_loss(model, model.network, test.images[:HELD_OUT], None, run.precision).mean(dim=0).tolist()

@@ -5,7 +5,6 @@ make bench-memory      writes benchmarks/reports/backbones/memory.json and the t
 
 from __future__ import annotations
 
-import json
 import re
 import sys
 import tempfile
@@ -13,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from measure import peak_of
+
+from ddpm_lab.json_text import read_json, write_json
 
 REPORT = Path("benchmarks/reports/backbones/memory.json")
 PAGE = Path("docs/backbones.md")
@@ -39,7 +40,7 @@ def main() -> None:
         rows.append({"name": name, "size": size, "backbone": backbone, **_measured(size, backbone)})
         print(rows[-1])
     REPORT.parent.mkdir(parents=True, exist_ok=True)
-    REPORT.write_text(json.dumps({"overrides": SHORT, "rows": rows}, indent=2) + "\n")
+    write_json(REPORT, {"overrides": SHORT, "rows": rows})
     page = PAGE.read_text()
     PAGE.write_text(re.sub(r"(<!-- memory -->\n).*(<!-- end of memory -->)", rf"\g<1>{_table(rows)}\g<2>", page, flags=re.S))
 
@@ -50,7 +51,7 @@ def _measured(size: int, backbone: str) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as results:
         words = ["run", "smoke", dataset, f"backbone={backbone}", *SHORT, "--results", results]
         gigabytes = peak_of(sys.executable, "-m", "ddpm_lab", *words)
-        result = json.loads((Path(results) / "latest/result.json").read_text())
+        result = read_json(Path(results) / "latest/result.json")
     return {"gigabytes": gigabytes, "parameters": result["parameters"], "training_seconds": result["training_seconds"]}
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from matplotlib.axes import Axes
 
 from ddpm_lab.device import pick_device, pick_precision, settle
 from ddpm_lab.environment import describe_environment
+from ddpm_lab.json_text import write_json
 from ddpm_lab.recipe import load_recipe
 
 RECIPE = "cosine_l2"  # the lab's default
@@ -30,7 +30,7 @@ def surroundings(device: torch.device | None = None) -> dict[str, Any]:
 def write_report(folder: Path, template: str, found: Mapping[str, Any]) -> None:
     """report.json has all that was found, report.md what `template`, a file beside this one, makes of it."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "report.json").write_text(json.dumps(found, indent=2) + "\n")
+    write_json(folder / "report.json", found)
     source = Path(__file__).with_name(template).read_text()
     (folder / "report.md").write_text(jinja2.Template(source, trim_blocks=True, lstrip_blocks=True).render(found))
     print(f"report: {folder / 'report.md'}")

@@ -21,7 +21,7 @@ import suite_report
 import suite_tracking
 from suite_file import Cell, Suite
 
-from ddpm_lab.files import write_text
+from ddpm_lab.json_text import write_json
 from ddpm_lab.progress import say
 from ddpm_lab.run_folder import with_id
 from ddpm_lab.status import BAD_INPUT, FAILURE
@@ -74,7 +74,7 @@ def _run(cell: Cell, folder: Path, device: str | None) -> None:
         if status:
             say(f"{cell.id} failed with exit status {status}; the suite goes on, and tries it again next time")
             known[cell.id] = status
-        write_text(folder / "failures.json", json.dumps(known, indent=2) + "\n")
+        write_json(folder / "failures.json", known)
 
 
 def _curves(suite: Suite, cells: list[Cell], folder: Path, device: str | None) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import statistics
 import time
@@ -18,6 +17,7 @@ from ddpm_lab.build import build_data
 from ddpm_lab.curve import known_points, points
 from ddpm_lab.evaluate import Evaluator
 from ddpm_lab.files import write_text
+from ddpm_lab.json_text import read_json, write_json
 from ddpm_lab.loaded import Run
 from ddpm_lab.plots import svg_of_curves, svg_of_intervals
 from ddpm_lab.records import HIGHER, Record, difference, digits_of
@@ -38,7 +38,7 @@ def write(name: str, suite: Suite, cells: list[Cell], folder: Path, failed: Mapp
     found = gather(name, suite, cells, folder, failed)
     report.mkdir(parents=True, exist_ok=True)
     pictures = _copy_samples(suite, cells, folder, report)
-    write_text(report / "report.json", json.dumps(found, indent=2) + "\n")
+    write_json(report / "report.json", found)
     environment = jinja2.Environment(
         loader=jinja2.ChoiceLoader([jinja2.FileSystemLoader(Path(__file__).parent), jinja2.PackageLoader("ddpm_lab")]),
         trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined,
@@ -57,8 +57,11 @@ def write(name: str, suite: Suite, cells: list[Cell], folder: Path, failed: Mapp
 def gather(name: str, suite: Suite, cells: list[Cell], folder: Path, failed: Mapping[str, int]) -> Found:
     """All that the report says, as plain data."""
     runs = {cell.id: _run(cell, folder, failed) for cell in cells}
-    finished = [cell for cell in cells if runs[cell.id]["status"] == "finished"]
     first = suite.metrics[0]
+    for run in runs.values():
+        if run["status"] == "finished" and first not in run["metrics"] and run["id"] in failed:
+            run |= {"status": "failed", "exit_status": failed[run["id"]]}  # it came to its end, and its images are not finite
+    finished = [cell for cell in cells if runs[cell.id]["status"] == "finished"]
     if not finished:
         told = ", ".join(f"{run_id} failed ({status})" for run_id, status in failed.items())
         raise BadInput(
@@ -142,15 +145,15 @@ def _run(cell: Cell, folder: Path, failed: Mapping[str, int]) -> Found:
     if run is None or not run.finished:
         status = failed.get(cell.id)
         return told | {"status": "not run" if status is None else "failed", "exit_status": status}
-    result = json.loads(run.result.read_text(encoding="utf-8"))
+    result = read_json(run.result)
     metrics: dict[str, Record] = {}
     for record in result["metrics"]:
         if record["value"] is not None:
             metrics.setdefault(record["metric"], record)  # of several extractors the first
     rows = run.read_metrics()
     key = f"FID/{metrics['FID']['extractor']}" if "FID" in metrics else ""
-    curve = [(row["images"], row[key]) for row in rows if key in row]
-    environment = json.loads(run.environment.read_text(encoding="utf-8"))
+    curve = [(row["images"], row[key]) for row in rows if row.get(key) is not None]
+    environment = read_json(run.environment)
     costs = {cost: result.get(cost) for cost in COSTS}
     return told | {"status": "finished", "metrics": metrics, "over_training": curve, "environment": environment, **costs}
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import json
 from pathlib import Path
 
 import torch
@@ -18,6 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from tqdm import tqdm
 
+from ddpm_lab.json_text import to_json, write_json
 from registry.datasets.fashion_mnist import fashion_mnist
 from registry.features.fashion_cnn import WEIGHTS, FashionCNN
 
@@ -79,8 +79,8 @@ def main() -> None:
         "sha256": digest,
         "torch": torch.__version__,
     }
-    arguments.out.with_suffix(".json").write_text(json.dumps(record, indent=2) + "\n")
-    print(json.dumps(record, indent=2))
+    write_json(arguments.out.with_suffix(".json"), record)
+    print(to_json(record, indent=2))
 
 
 if __name__ == "__main__":

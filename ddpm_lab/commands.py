@@ -16,15 +16,17 @@ from ddpm_lab.device import pick_device
 from ddpm_lab.evaluate import BATCH, Evaluator, evaluate_images, evaluators
 from ddpm_lab.experiment import Sampling
 from ddpm_lab.export import export as write_export
-from ddpm_lab.files import write_text, write_whole
+from ddpm_lab.files import write_whole
 from ddpm_lab.held_out import held_out_record
+from ddpm_lab.json_text import write_json
 from ddpm_lab.loaded import Run, class_number
 from ddpm_lab.npz import write_images
 from ddpm_lab.overrides import value_of
 from ddpm_lab.pictures import save_grid, unlike
 from ddpm_lab.progress import say
 from ddpm_lab.reconstruct import reconstruct
-from ddpm_lab.records import Record, describe
+from ddpm_lab.records import Record, describe, failures, settled
+from ddpm_lab.status import NotFinite
 from registry.datasets.npz_reader import read_images, read_made_by
 from registry.errors import BadInput
 from registry.plugins import SHELVES
@@ -70,8 +72,10 @@ def evaluate(arguments: argparse.Namespace) -> None:
         return
     for result in results:
         print(describe(result))
-    write_text(file, json.dumps(results, indent=2) + "\n")
+    write_json(file, results)
     say(f"results: {file}")
+    if why := failures(results):
+        raise NotFinite(f"{arguments.run}: FID could not be measured: {'; '.join(why)}")
 
 
 def ema(arguments: argparse.Namespace) -> None:
@@ -151,7 +155,8 @@ def _evaluate_run(arguments: argparse.Namespace) -> tuple[list[dict[str, Any]], 
     made_by, labels = run.generation(sampling, sampling.seed), drawing.labels(n)
     results = evaluate_images(ready, batches, n, made_by, labels=labels, extrapolate=arguments.extrapolate)
     if ready and distributed.is_main():
-        results.append(held_out_record(drawing.model, drawing.network, ready[0].data, n, run.precision, made_by))
+        loss = held_out_record(drawing.model, drawing.network, ready[0].data, n, run.precision, made_by)
+        results.append(settled(loss))
     # One file for each way of drawing and of judging, so that a second evaluation does not bury the first.
     judged = [evaluator.name for evaluator in ready], arguments.extrapolate
     made = hashlib.sha256(json.dumps([made_by, *judged]).encode()).hexdigest()[:8]

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from ddpm_lab.json_text import read_json
 from ddpm_lab.progress import say
 from ddpm_lab.records import HIGHER, Record, difference, drawn_by
 from ddpm_lab.run_folder import RESOLVED, RunFolder
@@ -119,7 +120,7 @@ def _records(path: Path) -> list[Record]:
     # What was measured of an unfinished run does not stand for the finished one: the later file counts.
     for file in sorted((file for file in files if file.is_file()), key=lambda file: file.stat().st_mtime_ns):
         try:
-            content = json.loads(file.read_text(encoding="utf-8"))
+            content = read_json(file)
             for record in content["metrics"] if isinstance(content, dict) else content:
                 if record["value"] is not None:
                     float(record["value"]), str(record["fingerprint"]), dict(record["protocol"]), int(record["n"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -16,14 +15,16 @@ from ddpm_lab.build import build_levels, build_path
 from ddpm_lab.change import changed
 from ddpm_lab.evaluate import Evaluator, measure
 from ddpm_lab.experiment import Sampling
-from ddpm_lab.files import sha256, write_text, write_whole
+from ddpm_lab.files import sha256, write_whole
 from ddpm_lab.interval import BLOCKS
+from ddpm_lab.json_text import read_json, write_json
 from ddpm_lab.loaded import Run
 from ddpm_lab.plots import plain_numbers
 from ddpm_lab.progress import say
 from ddpm_lab.reconstruct import reconstruct
 from ddpm_lab.records import Record
 from ddpm_lab.sample import Drawing
+from ddpm_lab.status import NotFinite
 from ddpm_lab.text import aligned
 from registry.errors import BadInput
 
@@ -71,13 +72,20 @@ def measure_points(run: Run, evaluators: list[Evaluator], found: list[Point], ki
     rows = known_points(run, evaluators, found, kind, n)
     for number, (point, row) in enumerate(zip(found, rows, strict=True), 1):
         if row is None:
-            new = _measured(run, evaluators, point, n)
+            try:
+                new = _measured(run, evaluators, point, n)
+            except NotFinite as error:
+                say(f"{number} of {len(found)}: left out: {' '.join(filter(None, (point.curve, str(point.at))))}: {error}")
+                continue
             if distributed.is_main():
                 file = file_of(run, kind)
-                write_text(file, json.dumps([*_read(file), new], indent=2) + "\n")
+                write_json(file, [*_read(file), new])
                 say(f"{number} of {len(found)}: {_named(new, kind)}: FID {_fid(new, evaluators[0].name)['value']:.3f}")
             rows[number - 1] = new
-    return [row for row in rows if row is not None]
+    done = [row for row in rows if row is not None]
+    if not done:
+        raise NotFinite("no point of the curve could be measured; the lines above say why")
+    return done
 
 
 def known_points(run: Run, evaluators: list[Evaluator], found: list[Point], kind: Kind, n: int) -> list[dict[str, Any] | None]:
@@ -218,7 +226,7 @@ def _read(file: Path) -> list[dict[str, Any]]:
     if not file.is_file():
         return []
     try:
-        rows = json.loads(file.read_text(encoding="utf-8"))
+        rows = read_json(file)
         for row in rows:
             dict(row["generation"]), str(row["weights"]), _prints(row), float(row["evaluations"])
     except (ValueError, KeyError, TypeError, AttributeError):

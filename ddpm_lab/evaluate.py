@@ -19,8 +19,9 @@ from ddpm_lab.memorisation import Memorisation, PixelSample
 from ddpm_lab.metrics import KID_SUBSET, KID_SUBSETS, Value, all_values, answered, distance, frechet, kernel
 from ddpm_lab.neighbours import MANIFOLD, NEIGHBOURS
 from ddpm_lab.progress import Progress, say
-from ddpm_lab.records import Protocol, Record
+from ddpm_lab.records import Protocol, Record, not_finite, settled, unavailable
 from ddpm_lab.rng import generator
+from ddpm_lab.status import NotFinite
 from registry.blame import PartFails, on_behalf_of
 from registry.datasets import ImageSet
 from registry.errors import BadInput
@@ -73,7 +74,12 @@ class Evaluator:
         return torch.cat(features).double().cpu(), None if logits[0] is None else torch.cat(logits)
 
     def values(self, images: Statistics) -> dict[str, float]:
-        """FID and KID of images against the reference."""
+        """FID and KID of images against the reference.
+
+        Raises:
+            NotFinite: the features are not.
+        """
+        _require_finite(images)
         return {"FID": frechet(self.reference.moments, images.moments), "KID": kernel(self.reference, images)}
 
     def all_values(self, images: Measured, extrapolate: bool = False) -> dict[str, Value]:
@@ -94,15 +100,23 @@ class Evaluator:
             labels = None if self.data.test.labels is None or not by_class else self.data.test.labels[chosen]
             batches = numbered(self.data.test.rows(part) for part in chosen.split(BATCH))
             (held_out,) = measure([self], batches, n, "floor", labels=labels, passing=True, blocks=BLOCKS)
-            self._floors[n, by_class, extrapolate] = self.all_values(held_out, extrapolate)
+            found = {} if held_out.not_finite else self.all_values(held_out, extrapolate)
+            self._floors[n, by_class, extrapolate] = found
         return self._floors[n, by_class, extrapolate], n
 
     def results(self, images: Measured, generation: dict[str, Any], extrapolate: bool = False) -> list[Record]:
         """One record for each metric: value, interval, floor, protocol, how the images were made."""
+        if images.not_finite:
+            return [not_finite("FID", self.name, _not_finite(images))]
         return self._records(self.all_values(images, extrapolate), images, generation, extrapolate)
 
     def distance(self, images: Measured, generation: dict[str, Any]) -> Record:
-        """The record of the FID alone, where many sets are compared."""
+        """The record of the FID alone, where many sets are compared.
+
+        Raises:
+            NotFinite: the features are not.
+        """
+        _require_finite(images)
         (record,) = self._records({"FID": distance(self.reference, images)}, images, generation)
         return record
 
@@ -116,11 +130,11 @@ class Evaluator:
             # Too few images may be held out to say what real ones would score.
             protocol, floor = self.protocol(metric, n), floors.get(metric, Value(None))
             records.append(
-                {
+                settled({
                     "metric": metric, "extractor": self.name, "value": found.value, "interval": found.interval, "n": n,
                     "floor": floor.value, "floor_interval": floor.interval, "floor_n": floor_n, "detail": found.detail,
                     "fingerprint": protocol.fingerprint, "protocol": asdict(protocol), "generation": generation,
-                }
+                })
             )  # fmt: skip
         return records
 
@@ -144,6 +158,8 @@ class Evaluator:
         sums = FeatureSums(self.extractor.dimension, len(train), groups, train.labels, self.data.classes, by_label=apart)
         gather([_FeatureCollector(self, sums)], numbered(train.batches(BATCH)), len(train), "reference")
         measured = sums.measured()
+        if measured.not_finite:
+            raise BadInput(f"evaluate.features: '{self.name}': {_not_finite(measured)}, though they are training images")
         found = Statistics(measured.groups, measured.some)
         try:
             reference.keep(found, known)
@@ -226,9 +242,14 @@ def measure(
     return [one.measured() for one in sums]
 
 
-def unavailable(choice: Choice, error: BadInput) -> Record:
-    """The record of a metric whose extractor cannot be had."""
-    return {"metric": "FID", "extractor": choice.name, "value": None, "unavailable": str(error)}
+def _not_finite(images: Measured) -> str:
+    count = int(images.moments.count)
+    return f"the features of {images.not_finite:,} of {count:,} images are not finite (they hold NaN or infinite numbers)"
+
+
+def _require_finite(images: Statistics) -> None:
+    if isinstance(images, Measured) and images.not_finite:
+        raise NotFinite(_not_finite(images))
 
 
 def evaluators(choices: Iterable[Choice], data: ImageSet, device: torch.device) -> tuple[list[Evaluator], list[Record]]:
@@ -249,7 +270,7 @@ def evaluators(choices: Iterable[Choice], data: ImageSet, device: torch.device) 
             ready.append(found)
         else:
             say(f"{choice.name} is unavailable: {trouble}")
-            missing.append(unavailable(choice, trouble))
+            missing.append(unavailable("FID", choice.name, str(trouble)))
     return ready, missing
 
 
@@ -268,13 +289,17 @@ def evaluate_images(
     """All metrics of the images, from all evaluators; in several processes, in the main one.
 
     `labels` [total]: the classes that the images were asked for. `extrapolate`: also the distance of infinitely many.
+    Where images or features are not finite, the records say so instead of a value.
     """
     if not ready:
         return []
     pixels = PixelSample(total)
-    measured = measure(
-        ready, batches, total, "evaluating", labels=labels, shared=True, blocks=BLOCKS, others=[pixels]
-    )  # fmt: skip
+    try:
+        measured = measure(
+            ready, batches, total, "evaluating", labels=labels, shared=True, blocks=BLOCKS, others=[pixels]
+        )  # fmt: skip
+    except NotFinite as error:
+        return [not_finite("FID", evaluator.name, str(error)) for evaluator in ready]
     if not distributed.is_main():
         return []
     records = [
@@ -282,4 +307,4 @@ def evaluate_images(
         for evaluator, images in zip(ready, measured, strict=True)
         for record in evaluator.results(images, generation, extrapolate)
     ]
-    return [*records, *Memorisation(ready[0].data, ready[0].device).results(pixels, generation)]
+    return [*records, *map(settled, Memorisation(ready[0].data, ready[0].device).results(pixels, generation))]

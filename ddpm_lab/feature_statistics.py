@@ -51,6 +51,7 @@ class Measured(Statistics):
 
     answers: Answers | None  # where the extractor is a classifier
     by_class: Moments | None  # [K], where the images were asked for by class
+    not_finite: int = 0  # images whose features hold NaN or infinite numbers: nothing else here is worth anything then
 
 
 class FeatureSums:
@@ -68,10 +69,12 @@ class FeatureSums:
         # Not every tenth: images that were asked for by class come in the order of their classes.
         self.place = torch.randperm(total, generator=generator(0, "groups of features"))
         self.some: list[Tensor] = []
+        self.not_finite = torch.zeros((), dtype=torch.long)
         self.answers = None if answers is None else Answers.none(groups, answers)
 
     def add(self, start: int, features: Tensor, logits: Tensor | None) -> None:
         """Features [B, D], float64, and logits [B, K] of the images from number `start` on."""
+        self.not_finite += (~features.isfinite()).any(dim=1).sum()
         own = None if self.labels is None else self.labels[start : start + len(features)]
         place = self.place[start : start + len(features)]
         group = place % len(self.groups.count)
@@ -87,6 +90,7 @@ class FeatureSums:
         for moments in filter(None, (self.groups, self.by_class)):
             for sums in (moments.total, moments.outer, moments.count):
                 distributed.sum_of(sums)
+        distributed.sum_of(self.not_finite)
         if self.answers is not None:
             for sums in vars(self.answers).values():
                 distributed.sum_of(sums)
@@ -94,7 +98,7 @@ class FeatureSums:
 
     def measured(self) -> Measured:
         some = torch.cat(self.some) if self.some else self.groups.total[:0].float()
-        return Measured(self.groups, some, self.answers, self.by_class)
+        return Measured(self.groups, some, self.answers, self.by_class, int(self.not_finite))
 
 
 def can_tell_apart(classes: int | None, dimension: int) -> bool:

@@ -22,7 +22,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from ddpm_lab.files import discreet, write_text
+from ddpm_lab.files import discreet
+from ddpm_lab.json_text import read_json, write_json
 from ddpm_lab.run_folder import RunFolder
 
 POLL = 1.0  # seconds between two looks at the local log
@@ -82,7 +83,7 @@ class Follower:
         print("stop", flush=True)
 
     def _remember(self, about: dict[str, str | None]) -> None:
-        write_text(self.folder.wandb, json.dumps(self.folder.tracked_as() | about, indent=2) + "\n")
+        write_json(self.folder.wandb, self.folder.tracked_as() | about)
 
     def send_rows(self) -> None:
         """Every row of the local log that W&B has not got yet."""
@@ -119,7 +120,7 @@ class Follower:
 
     def send_result(self) -> None:
         """What the finished run came to: each value with its fingerprint, and the weights."""
-        result = json.loads(self.folder.result.read_text(encoding="utf-8"))
+        result = read_json(self.folder.result)
         values = summary(result)
         self.run.summary.update(values)
         weights = self.folder.final_weights
@@ -193,7 +194,7 @@ def is_best(folder: RunFolder, result: dict[str, Any]) -> bool:
     fingerprint, value = next(iter(mine.items()))
     for other in folder.path.resolve().parent.glob("*/result.json"):
         try:
-            theirs = _fids(json.loads(other.read_text(encoding="utf-8")))
+            theirs = _fids(read_json(other))
         except (OSError, ValueError, KeyError, TypeError):
             continue  # a damaged run is no rival
         if theirs.get(fingerprint, value) < value:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -32,6 +34,35 @@ class Protocol:
     def fingerprint(self) -> str:
         """12 hexadecimal digits; two values may be ranked only where these agree."""
         return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:12]
+
+
+def unavailable(metric: str, extractor: str, why: str) -> Record:
+    """The record of a value that cannot be had."""
+    return {"metric": metric, "extractor": extractor, "value": None, "unavailable": why}
+
+
+def not_finite(metric: str, extractor: str, why: str) -> Record:
+    """The record of a value that is NaN or infinite, or of images that are: unlike an extractor that is missing, a failure."""
+    return unavailable(metric, extractor, why) | {"failed": True}
+
+
+def settled(record: Record) -> Record:
+    """The record, or where its value is NaN or infinite one that says so; an interval or a floor that is, is none."""
+    value = record["value"]
+    if value is not None and not math.isfinite(value):
+        return not_finite(record["metric"], record["extractor"], f"the value is not finite ({value})")
+    return record | {
+        key: None for key in ("interval", "floor", "floor_interval") if not _all_finite(record.get(key))
+    }  # fmt: skip
+
+
+def failures(records: Iterable[Record]) -> list[str]:
+    """Why distances could not be measured, where that is the network's own fault; each reason once."""
+    return list(dict.fromkeys(one["unavailable"] for one in records if one.get("failed") and one["metric"] == "FID"))
+
+
+def _all_finite(value: Any) -> bool:
+    return value is None or all(map(math.isfinite, value if isinstance(value, (list, tuple)) else (value,)))
 
 
 def difference(one: Record, other: Record) -> str:

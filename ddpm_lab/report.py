@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import base64
-import json
 from pathlib import Path
 from typing import Any
 
 import jinja2
 
 from ddpm_lab.files import write_text
+from ddpm_lab.json_text import read_json
 from ddpm_lab.plots import svg_of_curves
 from ddpm_lab.records import drawn_by
 from ddpm_lab.run_folder import RunFolder
@@ -30,7 +30,7 @@ def write_report(folder: RunFolder, result: dict[str, Any]) -> None:
         run=folder.id,
         experiment=folder.path.parent.name,
         result=result,
-        environment=json.loads(folder.environment.read_text(encoding="utf-8")),
+        environment=read_json(folder.environment),
         resolved=folder.experiment.read_text(encoding="utf-8"),
         loss=svg_of_curves([("loss", _series(rows, "loss"))], "images seen", "loss"),
         distance=svg_of_curves(_distances(rows, result), "images seen", "FID"),

@@ -23,15 +23,16 @@ from ddpm_lab.experiment import Experiment
 from ddpm_lab.files import discreet, write_text, write_whole
 from ddpm_lab.fit import require_fit, warnings
 from ddpm_lab.held_out import held_out_record
+from ddpm_lab.json_text import write_json
 from ddpm_lab.loaded import describe_generation, guides
 from ddpm_lab.pictures import save_grid
 from ddpm_lab.progress import say
 from ddpm_lab.recipe import Recipe, dump, first_difference, load_recipe
-from ddpm_lab.records import describe
+from ddpm_lab.records import describe, failures, settled
 from ddpm_lab.report import write_report
 from ddpm_lab.run_folder import RunFolder, newest_unfinished, with_id
 from ddpm_lab.sample import Drawing
-from ddpm_lab.status import FAILURE, Interrupted
+from ddpm_lab.status import FAILURE, Interrupted, NotFinite
 from ddpm_lab.tracking import Tracker
 from ddpm_lab.train import Diverged, Hooks, Trainer
 from ddpm_lab.trial import try_parts
@@ -42,7 +43,7 @@ ROW, FRAMES = 8, 9  # garments in the denoising picture, and moments of it
 
 
 class Stopped(RuntimeError):
-    """The run cannot go on; its last good checkpoint is where it was."""
+    """The run cannot go on, its last good checkpoint being where it was; or it has ended, and its images are not finite."""
 
 
 class Execution:
@@ -168,8 +169,13 @@ class Execution:
     def sample(self, images: int) -> None:
         """A grid of samples from the same noise as all the others of this run."""
         start = time.monotonic()
-        grid = distributed.collected([batch for _, batch in self._batches(PREVIEW)])
-        self.costs["sampling_seconds"] += time.monotonic() - start
+        try:
+            grid = distributed.collected([batch for _, batch in self._batches(PREVIEW)])
+        except NotFinite as error:
+            say(f"after {images:,} images: no grid of samples: {error}")
+            return
+        finally:
+            self.costs["sampling_seconds"] += time.monotonic() - start
         if distributed.is_main():
             file = self.folder.samples / f"{images:09d}.png"
             save_grid(file, torch.cat(grid))
@@ -181,12 +187,20 @@ class Execution:
         if not self.evaluators:
             return
         start, n = time.monotonic(), self.experiment.evaluate.n_during
-        measured = measure(self.evaluators, self._batches(n), n, "evaluating", passing=True, shared=True)
+        try:
+            measured = measure(self.evaluators, self._batches(n), n, "evaluating", passing=True, shared=True)
+        except NotFinite as error:
+            say(f"after {images:,} images: no FID: {error}")
+            return
         if not distributed.is_main():
             return
         row: dict[str, Any] = {"images": images, "n": n}
         for evaluator, statistics in zip(self.evaluators, measured, strict=True):
-            values = evaluator.values(statistics)
+            try:
+                values = evaluator.values(statistics)
+            except NotFinite as error:
+                say(f"after {images:,} images: no FID in {evaluator.name}: {error}")
+                continue
             row |= {f"{metric}/{evaluator.name}": value for metric, value in values.items()}
             how = f"{evaluator.name}, N = {n:,}, {self.experiment.weights} weights"
             say(f"after {images:,} images: FID {values['FID']:.3f} ({how})")
@@ -209,10 +223,14 @@ class Execution:
             "skipped_steps": self.trainer.skipped, "metrics": results,
         }  # fmt: skip
         write_report(self.folder, result)
-        write_text(self.folder.result, json.dumps(result, indent=2) + "\n")
+        write_json(self.folder.result, result)
         for line in results:
             say(describe(line))
         say(f"report: {self.folder.report}")
+        if why := failures(results):
+            raise Stopped(
+                f"{self.folder.path}: FID could not be measured: {'; '.join(why)}; its weights and its report are kept"
+            )
 
     def _open(self, recipe: Recipe, results: Path, resume: bool, run_id: str | None) -> tuple[Path, State | None]:
         """Find the run's folder, or make one: where it is, and the state to go on from, where there is one."""
@@ -238,9 +256,9 @@ class Execution:
             self.folder = RunFolder.create(results, recipe.name, run_id)
             kept = self.experiment.model_copy(update={"plugins": self.folder.keep_plugins(recipe.plugins)})
             write_text(self.folder.experiment, discreet(dump(kept)))
-        write_text(self.folder.data, json.dumps(dataclasses.asdict(self.shape), indent=2) + "\n")
+        write_json(self.folder.data, dataclasses.asdict(self.shape))
         environment = describe_environment(self.device, self.precision, self.experiment.train)
-        write_text(self.folder.environment, json.dumps(environment, indent=2) + "\n")
+        write_json(self.folder.environment, environment)
         return self.folder.path, state
 
     def _load_state(self, state: State) -> None:
@@ -274,7 +292,7 @@ class Execution:
         drawing = self.drawing()
         results = evaluate_images(self.evaluators, self._batches(n), n, generation, labels=drawing.labels(n))
         if self.evaluators and distributed.is_main():
-            results.append(held_out_record(self.model, drawing.network, self.data, n, self.precision, generation))
+            results.append(settled(held_out_record(self.model, drawing.network, self.data, n, self.precision, generation)))
         self.costs["evaluation_seconds"] += time.monotonic() - start
         return [*results, *self.missing]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import secrets
 import shutil
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ddpm_lab.files import sha256, write_text
+from ddpm_lab.json_text import from_json, read_json, to_json
 from ddpm_lab.progress import say
 from registry.errors import BadInput
 
@@ -120,7 +120,7 @@ class RunFolder:
     def tracked_as(self) -> dict[str, Any]:
         """What wandb.json says of the W&B run, nothing where there is none."""
         try:
-            known = json.loads(self.wandb.read_text(encoding="utf-8"))
+            known = read_json(self.wandb)
         except (OSError, ValueError):
             return {}
         return known if isinstance(known, dict) else {}
@@ -136,7 +136,7 @@ class RunFolder:
     def append_metrics(self, row: dict[str, Any]) -> None:
         """One row of metrics.jsonl; a picture is a row too, `{"images": 20000, "samples": {"file": ..., "caption": ...}}`."""
         with open(self.metrics, "a", encoding="utf-8") as stream:
-            stream.write(json.dumps(row) + "\n")
+            stream.write(to_json(row) + "\n")
             stream.flush()
             os.fsync(stream.fileno())  # before the checkpoint that counts this row
 
@@ -147,14 +147,14 @@ class RunFolder:
         rows = []
         for line in self.metrics.read_text(encoding="utf-8", errors="replace").splitlines():
             try:
-                rows.append(json.loads(line))
+                rows.append(from_json(line))
             except ValueError:
                 break  # the process died while it wrote this line
         return rows
 
     def cut_metrics(self, rows: int) -> None:
         """Keep the rows that the checkpoint knows: the resumed run writes the later ones again."""
-        write_text(self.metrics, "".join(json.dumps(row) + "\n" for row in self.read_metrics()[:rows]))
+        write_text(self.metrics, "".join(to_json(row) + "\n" for row in self.read_metrics()[:rows]))
 
     def keep_plugins(self, files: tuple[Path, ...]) -> tuple[str, ...]:
         """Copy plugin files in, each with its SHA-256 in a file beside it; their paths in the folder, for resolved.yaml."""

@@ -12,6 +12,7 @@ from ddpm_lab.build import Model, Procedure
 from ddpm_lab.device import Precision, autocast
 from ddpm_lab.diffusion import to_uint8
 from ddpm_lab.rng import ImageNoise
+from ddpm_lab.status import NotFinite
 from registry.errors import BadInput
 from registry.samplers import Denoise, Denoised
 
@@ -48,10 +49,18 @@ class Drawing:
         """`count` images in batches of at most `batch`: the index of the first one, and uint8 [b, C, H, W].
 
         Several processes are dealt the batches in turn. They are the batches of one process, so the images are the same.
+
+        Raises:
+            NotFinite: some of them held NaN or infinite numbers; raised at the end, in every process alike.
         """
+        bad = torch.zeros((), dtype=torch.long)
         for start in distributed.dealt(range(0, count, batch)):
             indices = range(start, min(start + batch, count))
-            yield start, to_uint8(self._draw(indices, seed, labels, seen=None)).cpu()
+            images = self._draw(indices, seed, labels, seen=None)
+            bad += (~images.isfinite()).flatten(1).any(dim=1).sum().cpu()
+            yield start, to_uint8(images).cpu()
+        if wrong := int(distributed.sum_of(bad)):
+            raise NotFinite(f"{wrong:,} of {count:,} sampled images are not finite (they hold NaN or infinite numbers)")
 
     def trajectory(self, count: int, seed: int, labels: Tensor | None, frames: int) -> Tensor:
         """How `count` images come about: uint8 [frames, count, C, H, W], the first pure noise, the last the images."""

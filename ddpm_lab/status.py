@@ -14,3 +14,7 @@ class Interrupted(Exception):
         super().__init__(signal.Signals(signum).name)
         self.status = 128 + signum
         self.signum = signum
+
+
+class NotFinite(RuntimeError):
+    """Sampled images, or their features, hold NaN or infinite numbers; as uint8 such images would look like any others."""

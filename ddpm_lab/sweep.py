@@ -21,6 +21,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from ddpm_lab import sweep_file
 from ddpm_lab.files import write_text
 from ddpm_lab.follower import summary
+from ddpm_lab.json_text import read_json
 from ddpm_lab.progress import say
 from ddpm_lab.run_folder import RunFolder, with_id
 from ddpm_lab.status import BAD_INPUT, Interrupted
@@ -175,7 +176,8 @@ class Sweep:
         while self._child.poll() is None:
             time.sleep(POLL)
             folder = with_id(self.results, "*", run_id) if self.plan.early_terminate and not pruned else None
-            values = [row[self.metric.name] for row in folder.read_metrics() if self.metric.name in row] if folder else []
+            rows = folder.read_metrics() if folder else []
+            values = [row[self.metric.name] for row in rows if row.get(self.metric.name) is not None]
             for step, value in enumerate(values[reported:], reported + 1):
                 trial.report(value, step)
                 reported = step
@@ -187,11 +189,13 @@ class Sweep:
         return pruned
 
     def _value(self, folder: RunFolder, trial: Trial) -> float | None:
-        result = json.loads(folder.result.read_text(encoding="utf-8"))
+        result = read_json(folder.result)
+        if self.metric.name in {f"{line['metric']}/{line['extractor']}" for line in result["metrics"] if line["value"] is None}:
+            return None  # what it was on the way does not stand for what it came to
         values = summary(result)
         trial.set_user_attr("fingerprint", values.get(f"{self.metric.name}/fingerprint"))
         trial.set_user_attr("seconds", result["training_seconds"])
-        rows = [row[self.metric.name] for row in folder.read_metrics() if self.metric.name in row]
+        rows = [row[self.metric.name] for row in folder.read_metrics() if row.get(self.metric.name) is not None]
         return values.get(self.metric.name, rows[-1] if rows else None)
 
     def _row(self, trial: FrozenTrial) -> Row:

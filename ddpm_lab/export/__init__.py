@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import shutil
 import tempfile
@@ -24,6 +23,7 @@ from ddpm_lab.export.dit import dit
 from ddpm_lab.export.scheduler import scheduler
 from ddpm_lab.export.unet import unet
 from ddpm_lab.files import write_text
+from ddpm_lab.json_text import read_json, write_json
 from ddpm_lab.loaded import Run
 from ddpm_lab.records import drawn_by
 from registry.backbones.adm_unet import ADMUNet
@@ -71,12 +71,12 @@ def _write(folder: Path, run: Run, sampling: Sampling, model: Model, weights: st
         "timesteps": experiment.timesteps, "target": experiment.target.flat(), "data": dataclasses.asdict(run.shape),
         "weights": f"{weights}.safetensors",
     }  # fmt: skip
-    write_text(folder / "config.json", json.dumps(config, indent=2) + "\n")
+    write_json(folder / "config.json", config)
     pipeline, components, obstacle = _for_diffusers(run, sampling, model)
     for component in components:
         _write_component(folder / component.folder, component)
     if pipeline:
-        write_text(folder / "model_index.json", json.dumps(_index(pipeline, components, run), indent=2) + "\n")
+        write_json(folder / "model_index.json", _index(pipeline, components, run))
     write_text(folder / "README.md", _card(run, sampling, model, weights, pipeline, components, obstacle))
     found = [f"weights: {weights}.safetensors, config.json; `ddpm_lab.load` takes the folder as it takes a run"]
     if obstacle:
@@ -116,7 +116,7 @@ def _write_component(folder: Path, component: Component) -> None:
     folder.mkdir()
     config = {"_class_name": component.class_name, "_diffusers_version": DIFFUSERS, **component.config}
     name = "config.json" if component.weights else "scheduler_config.json"
-    write_text(folder / name, json.dumps(config, indent=2) + "\n")
+    write_json(folder / name, config)
     if component.weights:
         tensors = {key: tensor.detach().to("cpu", torch.float32).contiguous() for key, tensor in component.weights.items()}
         # Blocks may share an embedding; each gets its own copy, as a file holds no two names for one tensor.
@@ -142,7 +142,7 @@ def _card(
     """README.md: what it is, what it scored, how to draw from it, under which licence the data are."""
     result: dict[str, Any] = {}
     if run.folder.finished:
-        result = json.loads(run.folder.result.read_text(encoding="utf-8"))
+        result = read_json(run.folder.result)
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("ddpm_lab"), trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )
