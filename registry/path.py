@@ -84,6 +84,16 @@ class NoisePath:
         """alpha and sigma, float64, in the shape of `level`."""
         return self._point(self._angle(level))
 
+    def start_std(self, level: Tensor) -> Tensor:
+        """The standard deviation of the noise that sampling starts from at `level`, float64: the prior of the reverse process.
+
+        Where the variance explodes (Karras et al. 2022, algorithm 1) and on the flow it is sigma, that of the noise in x_t: a
+        grid may start below t = 1. A variance-preserving path starts from N(0, I) as published (Ho et al. 2020, algorithm 2),
+        though a trace of signal is left in training.
+        """
+        _, sigma = self.at(level)
+        return torch.ones_like(sigma) if self.kind == "variance_preserving" else sigma
+
     def log_snr(self, level: Tensor) -> Tensor:
         """log(alpha^2 / sigma^2), float64; -inf where no signal is left."""
         return -2 * torch.log(torch.tan(self._angle(level)))

@@ -72,10 +72,8 @@ class Grid:
         return len(self.levels)
 
     def start(self, noise: Tensor) -> Tensor:
-        """The starting point: noise of the size that x_t has where there is no signal."""
-        # Variance-preserving paths start from N(0, I) as published, though a trace of signal is left in training.
-        _, sigma = self.path.at(self.levels[0])
-        return noise if self.path.kind != "variance_exploding" else noise * sigma.to(noise.dtype)
+        """The starting point: noise of the size that the path gives it at the first level."""
+        return noise * self.path.start_std(self.levels[0]).to(noise.dtype)
 
     def __iter__(self) -> Iterator[Step]:
         alpha, sigma = self.path.at(self.levels)
