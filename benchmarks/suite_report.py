@@ -13,6 +13,7 @@ import jinja2
 from effects import Results, effects, p_values, pool, typical
 from suite_file import Cell, Suite
 
+from ddpm_lab.buckets import over_shared
 from ddpm_lab.build import build_data
 from ddpm_lab.curve import known_points, points
 from ddpm_lab.evaluate import Evaluator
@@ -71,6 +72,8 @@ def gather(name: str, suite: Suite, cells: list[Cell], folder: Path, failed: Map
         raise BadInput(f"{folder}: {lacking[0]} has no {first}, by which the suite ranks; name another metric first")
     measured = [runs[cell.id] for cell in finished]
     protocols = {metric: found for metric in suite.metrics if (found := _protocol(metric, measured)) is not None}
+    for metric in protocols:
+        _share_buckets(metric, measured)
     results = {
         entry.name: Results(own[0].levels, [runs[cell.id]["metrics"][first]["value"] for cell in own])
         for entry in suite.experiments
@@ -171,6 +174,14 @@ def _protocol(metric: str, runs: list[Found]) -> Found | None:
                 f"the runs' {metric} was not measured alike ({difference(records[0], other)}); a suite compares what was"
             )
     return {"fingerprint": records[0]["fingerprint"], **records[0]["protocol"]} if records else None
+
+
+def _share_buckets(metric: str, runs: list[Found]) -> None:
+    """The records of a metric that is a mean over buckets, in place, averaged over the buckets that all runs have."""
+    having = [run for run in runs if metric in run["metrics"]]
+    records = over_shared([run["metrics"][metric] for run in having], [run["id"] for run in having])
+    for run, record in zip(having, records, strict=True):
+        run["metrics"][metric] = record
 
 
 def first_run(cells: list[Cell], name: str, folder: Path) -> RunFolder | None:

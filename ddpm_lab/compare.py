@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from ddpm_lab.buckets import over_shared
 from ddpm_lab.json_text import read_json
 from ddpm_lab.progress import say
 from ddpm_lab.records import HIGHER, Record, difference, drawn_by
@@ -49,16 +50,21 @@ def lines(names: Sequence[str], metric: str, extractor: str | None, n: int | Non
         kinds = sorted({f"{e.record['extractor']}, N = {e.record['n']}" for e in found[0] if e.record["fingerprint"] in shared})
         raise BadInput(f"they share values of {len(shared)} protocols ({'; '.join(kinds)}); choose by --features or -n")
     rows = [entry for entries in found for entry in entries if entry.record["fingerprint"] in shared]
+    records = over_shared([row.record for row in rows], [row.name for row in rows])
+    rows = [row._replace(record=record) for row, record in zip(rows, records, strict=True)]
     rows.sort(key=lambda entry: entry.record["value"], reverse=metric in HIGHER)
     yield from aligned(
         [["", metric, "95 %", "made by", "run"], *([str(rank), *_cells(row)] for rank, row in enumerate(rows, 1))]
     )
     first = rows[0].record
     protocol = first["protocol"]
+    buckets = (
+        f", mean of the buckets {'; '.join(first['buckets'])}, which all of them wholly cover" if "buckets" in first else ""
+    )
     floor = f" floor {first['floor']:.4g};" if first.get("floor") is not None else ""
     yield (
         f"{protocol['metric']} by {first['extractor']}, N = {first['n']:,} against {protocol['reference']};{floor} protocol"
-        f" {first['fingerprint']}"
+        f" {first['fingerprint']}{buckets}"
     )
 
 

@@ -182,7 +182,9 @@ def summary(result: dict[str, Any]) -> dict[str, Any]:
     for line in result["metrics"]:
         if line["value"] is not None:
             name = f"{line['metric']}/{line['extractor']}"
-            values |= {name: line["value"], f"{name}/fingerprint": line["fingerprint"]}
+            # A mean over other buckets of log SNR is another quantity, though the protocol of each bucket is the same.
+            over = f" over {'; '.join(line['buckets'])}" if "buckets" in line else ""
+            values |= {name: line["value"], f"{name}/fingerprint": line["fingerprint"] + over}
     return values
 
 

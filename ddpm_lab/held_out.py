@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import asdict
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from ddpm_lab.buckets import BUCKETS, EDGES, averaged_over, covered
 from ddpm_lab.build import Model
 from ddpm_lab.device import Precision, autocast
 from ddpm_lab.diffusion import per_image, to_unit
@@ -16,34 +16,38 @@ from ddpm_lab.records import Protocol, Record
 from ddpm_lab.rng import generator
 from registry.datasets import ImageSet
 
-EDGES = tuple(float(edge) for edge in range(-8, 9, 2))  # of the log SNR: beyond them a network has nothing left to learn
 BATCH = 250
-
-
 JUDGED = 2000  # held-out images, at most
 
 
 def held_out_record(
     model: Model, network: nn.Module, data: ImageSet, n: int, precision: Precision, generation: dict[str, Any]
 ) -> Record:
-    """The loss on held-out images, n at most, as a record: its mean over the buckets, the interval over images, each bucket."""
+    """The loss on held-out images, n at most, as a record: its mean over the buckets that the path wholly covers.
+
+    `detail` has every bucket, `covered` those that the value is the mean of, and `covariance` that of the buckets' means, from
+    which the interval over images follows, for other choices of buckets too (`over_shared`).
+    """
     chosen = torch.randperm(len(data.test), generator=generator(0, "held out"))[: min(n, JUDGED)]
     labels = None if data.test.labels is None else data.test.labels[chosen]
     losses = held_out_loss(model, network, data.test.rows(chosen), labels, precision)
-    each, mean = losses.mean(dim=1), float(losses.mean())
-    half = 1.96 * float(each.std()) / math.sqrt(len(each)) if len(each) > 1 else None
-    interval = None if half is None else (mean - half, mean + half)
     protocol = Protocol(
-        f"held-out loss (squared error of eps, log SNR {EDGES[0]:g} to {EDGES[-1]:g} in {len(EDGES) - 1} buckets)", "network",
-        "none", "none", "none", f"{data.name}/test, {len(data.test)} images", data.test.hash, len(each),
+        f"held-out loss (squared error of eps in buckets of log SNR with edges {', '.join(f'{edge:g}' for edge in EDGES)})",
+        "network", "none", "none", "none", f"{data.name}/test, {len(data.test)} images", data.test.hash, len(losses),
     )  # fmt: skip
-    buckets = {f"{low:g} to {high:g}": float(loss) for low, high, loss in zip(EDGES, EDGES[1:], losses.mean(0), strict=False)}
-    return {
-        "metric": "held_out_loss", "extractor": "network", "value": mean, "interval": interval, "n": len(each),
-        "floor": None, "floor_interval": None, "floor_n": 0, "detail": buckets,
+    path = model.diffusion.path
+    high, low = path.log_snr(torch.tensor([0.0, path.steps - 1.0], device=path.angle.device)).tolist()
+    on_path = covered(low, high)
+    record: Record = {
+        "metric": "held_out_loss", "extractor": "network", "n": len(losses),
+        "floor": None, "floor_interval": None, "floor_n": 0,
+        "detail": dict(zip(BUCKETS, losses.mean(0).tolist(), strict=True)), "covered": on_path,
+        "covariance": (losses.T.cov() / len(losses)).tolist() if len(losses) > 1 else None,
         "fingerprint": protocol.fingerprint, "protocol": asdict(protocol),
         "generation": {key: generation[key] for key in ("weights", "precision")},
+        "unavailable": f"the path, of log SNR {low:.3g} to {high:.3g}, wholly covers none of the buckets",
     }  # fmt: skip
+    return averaged_over(record, on_path)
 
 
 @torch.inference_mode()
@@ -51,7 +55,7 @@ def held_out_loss(model: Model, network: nn.Module, images: Tensor, labels: Tens
     """The squared error of eps, over uint8 images [N, C, H, W], in each bucket of the log SNR between EDGES: [N, buckets].
 
     Image i meets the same noise and the same place in a bucket whatever the network, the path or the loss it was trained
-    with. A bucket that lies beyond the path's ends is judged at the end.
+    with. Where a bucket lies beyond the path's ends it is evaluated at the end: `covered` names those that do not.
     """
     path, device = model.diffusion.path, next(network.parameters()).device
     found = torch.zeros(len(images), len(EDGES) - 1, dtype=torch.float64)
