@@ -16,6 +16,7 @@ import ddpm_lab
 from ddpm_lab.choice import Choice
 from ddpm_lab.pictures import save_grid
 from registry.plugins import SHELVES
+from registry.weightings import per_log_snr
 
 FOLDER = Path("docs/gallery")
 STEPS = (5, 10, 20, 50)
@@ -60,6 +61,7 @@ def weightings(file: Path) -> None:
         if isinstance(made, torch.nn.Module):
             continue  # learned with the network
         weight = made(log_snr, slope)
+        weight = weight / path.uniform_density(level) if per_log_snr(made) else weight
         # On a variance-preserving path the error of eps is that of x_0 times the root of the SNR; so is `constant` of epsilon.
         weight = weight * log_snr.exp() if made.space != "x0" else weight
         axes.plot(log_snr, weight / weight[middle], label=part.name, linestyle="-" if number < 4 else "--")

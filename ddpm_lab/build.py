@@ -20,13 +20,13 @@ from registry.datasets import ImageSet
 from registry.errors import BadInput
 from registry.features import Extractor
 from registry.guidance import ConditionalDenoise, Load
-from registry.levels import Levels
+from registry.levels import KnownLevels, Levels
 from registry.options import Side
 from registry.path import NoisePath
 from registry.plugins import SHELVES
 from registry.samplers import Denoise, Denoised, Grid, Noise
 from registry.variances import Variance
-from registry.weightings import Weighting
+from registry.weightings import Weighting, per_log_snr
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
@@ -64,6 +64,34 @@ class Objective:
     levels: Levels
     loss: Loss
     weighting: Weighting | nn.Module  # a module is learned with the network
+
+    def density(self, level: Tensor, importance: Tensor) -> Tensor:
+        """The density over log SNR [B] of the levels as the step weighs them, by their importance.
+
+        Raises:
+            BadInput: the part does not give it.
+        """
+        if not isinstance(self.levels, KnownLevels):
+            raise BadInput(
+                f"levels: {type(self.levels).__name__} has no density(level), by which a weighting over log SNR and the"
+                " bound of a learned variance are divided; give it one (docs/adding-a-part.md), or take uniform levels"
+            )
+        return self.levels.density(level) * importance
+
+    def weight(self, diffusion: Diffusion, level: Tensor, importance: Tensor) -> Tensor:
+        """The weight of each image's loss [B], float32, besides its importance."""
+        weighting: Weighting = self.weighting  # type: ignore[assignment]  # one that is not learned
+        density = self.density(level, importance) if per_log_snr(weighting) else None
+        return diffusion.weight(weighting, level, density)
+
+    def bound_weight(self, path: NoisePath, level: Tensor, importance: Tensor) -> Tensor:
+        """The weight [B], float32, of each term of the variational bound, besides its importance.
+
+        It is 1 over the density of the levels, over which the bound is an integral; 1 on a path of one level.
+        """
+        if path.steps == 1:
+            return torch.ones_like(level, dtype=torch.float32)
+        return (-1 / (self.density(level, importance) * path.log_snr_slope(level))).float()
 
 
 @dataclass(frozen=True)

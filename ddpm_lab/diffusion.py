@@ -52,9 +52,14 @@ class Diffusion:
         """The log SNR [B] at level [B], and its slope over the whole path, as weightings take them."""
         return self.path.log_snr(level), self.path.log_snr_slope(level) * (self.path.steps - 1)
 
-    def weight(self, weighting: Weighting, level: Tensor) -> Tensor:
-        """The weight [B], float32, of the squared error of the target, converted from the space that `weighting` declares."""
+    def weight(self, weighting: Weighting, level: Tensor, density: Tensor | None = None) -> Tensor:
+        """The weight [B], float32, of the squared error of the target, converted from the space that `weighting` declares.
+
+        `density` [B] over log SNR is that of the levels where the weighting is declared over log SNR, else None.
+        """
         weight = weighting(*self.snr(level))
+        if density is not None:
+            weight = weight / density
         if weighting.space != "target":
             alpha, sigma = self.path.at(level)
             to_x0, to_eps = self.target.gain(alpha, sigma)

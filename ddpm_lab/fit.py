@@ -11,6 +11,7 @@ from ddpm_lab.build import Model, Objective
 from ddpm_lab.experiment import Experiment
 from registry.errors import BadInput
 from registry.path import NoisePath
+from registry.weightings import per_log_snr
 
 # Stable Diffusion's terminal SNR of 0.0047 keeps it from dark and bright images (Lin et al. 2024, section 3.1).
 NEARLY_NOISE = 1e-3
@@ -25,21 +26,23 @@ def require_fit(experiment: Experiment, model: Model, objective: Objective) -> N
     """Refuse what cannot be trained.
 
     Raises:
-        BadInput: the target cannot tell x_0 at some level, or a weight is not finite.
+        BadInput: the target cannot tell x_0 at some level, a weight is not finite, or levels lack a density that is needed.
     """
-    diffusion, levels = model.diffusion, _all(model.diffusion.path)
-    to_x0, _ = diffusion.target.gain(*diffusion.path.at(levels))
+    diffusion = model.diffusion
+    to_x0, _ = diffusion.target.gain(*diffusion.path.at(_all(diffusion.path)))
     if float(to_x0[-1]) > SINGULAR:
         raise BadInput(
             f"target: '{experiment.target.name}' cannot tell x_0 where no signal is left, and schedule"
             f" '{experiment.schedule.name}' ends there; take v, x0, velocity or edm"
         )
+    if model.variance.bound:
+        objective.bound_weight(diffusion.path, *_drawn(diffusion.path, objective))
     if not isinstance(objective.weighting, nn.Module):
-        weight = diffusion.weight(objective.weighting, levels)
+        levels, weight = _weights(model, objective)
         if not bool(weight.isfinite().all()):
-            first = int((~weight.isfinite()).nonzero()[0])
+            first = float(levels[~weight.isfinite()][0])
             raise BadInput(
-                f"weighting: '{experiment.weighting.name}' of target '{experiment.target.name}' is infinite at level {first};"
+                f"weighting: '{experiment.weighting.name}' of target '{experiment.target.name}' is infinite at level {first:g};"
                 " take another weighting, target or schedule"
             )
 
@@ -56,13 +59,13 @@ def warnings(experiment: Experiment, model: Model, objective: Objective) -> Iter
     if experiment.schedule.options.get("scale") is False and path.steps != 1000:
         yield f"schedule.scale is false: these betas were published for T = 1000, not for {path.steps}"
     if not isinstance(objective.weighting, nn.Module):
-        weight = model.diffusion.weight(objective.weighting, _all(path))
+        _, weight = _weights(model, objective)
         if float(weight.max()) > UNEVEN * float(weight.median()):
             yield (
                 f"weighting '{experiment.weighting.name}' of target '{experiment.target.name}' gives one level"
                 f" {float(weight.max() / weight.median()):.1g} times the median weight: most of the loss is there"
             )
-    drawn, _ = objective.levels(4096, torch.Generator(path.angle.device).manual_seed(0))
+    drawn, _ = _drawn(path, objective)
     clamped = float(((drawn <= 0) | (drawn >= path.steps - 1)).double().mean())
     if clamped > CLAMPED and path.steps > 1:
         yield f"levels '{experiment.levels.name}': {clamped:.0%} of them lie beyond the path's ends and are moved there"
@@ -94,6 +97,17 @@ def warnings(experiment: Experiment, model: Model, objective: Objective) -> Iter
 def terminal_snr(path: NoisePath) -> float:
     """The signal-to-noise ratio at the last level."""
     return float(path.log_snr(torch.tensor([path.steps - 1.0], device=path.angle.device)).exp())
+
+
+def _drawn(path: NoisePath, objective: Objective) -> tuple[torch.Tensor, torch.Tensor]:
+    return objective.levels(4096, torch.Generator(path.angle.device).manual_seed(0))
+
+
+def _weights(model: Model, objective: Objective) -> tuple[torch.Tensor, torch.Tensor]:
+    """Levels, and the weights that they would get; where the density of the levels counts, those that are sampled."""
+    path = model.diffusion.path
+    levels, importance = _drawn(path, objective) if per_log_snr(objective.weighting) else (_all(path), torch.ones(1))
+    return levels, objective.weight(model.diffusion, levels, importance)
 
 
 def _all(path: NoisePath) -> torch.Tensor:

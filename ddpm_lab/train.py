@@ -72,7 +72,7 @@ def draw_batch(
 
 def training_loss(model: Model, objective: Objective, network: Network, batch: Batch) -> Tensor:
     """The weighted loss of each image of a batch (Ho et al. 2020, algorithm 1): [B]. The step weighs by importance."""
-    x0, y, eps, level, _ = batch
+    x0, y, eps, level, importance = batch
     diffusion, variance, channels = model.diffusion, model.variance, x0.shape[1]
     alpha, sigma = diffusion.point(level, like=x0)
     x_t = alpha * x0 + sigma * eps  # Kingma et al. 2021, eq. 1
@@ -84,11 +84,12 @@ def training_loss(model: Model, objective: Objective, network: Network, batch: B
         log_variance = objective.weighting(*diffusion.snr(level))
         loss = loss / log_variance.exp() + log_variance  # Karras et al. 2024, EDM2, appendix B
     else:
-        loss = diffusion.weight(objective.weighting, level) * loss
+        loss = objective.weight(diffusion, level, importance) * loss
     if variance.bound:
         # Only the variance learns from the bound (Nichol & Dhariwal 2021, section 3.1).
         seen = Denoised(*diffusion.target.split(prediction.detach(), x_t, alpha, sigma), extra)
-        loss = loss + variance.bound * diffusion.path.steps * bound_term(diffusion, variance, x0, x_t, level, seen)
+        weight = variance.bound * objective.bound_weight(diffusion.path, level, importance)
+        loss = loss + weight * bound_term(diffusion, variance, x0, x_t, level, seen)
     return loss
 
 

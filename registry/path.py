@@ -106,6 +106,10 @@ class NoisePath:
         below = self._knot_below(level)
         return -4 * rate[below] / torch.sin(2 * angle)
 
+    def uniform_density(self, level: Tensor) -> Tensor:
+        """The density over log SNR, float64, of uniform levels; infinite where T is 1, and there is one level."""
+        return -1 / ((self.steps - 1) * self.log_snr_slope(level)) if self.steps > 1 else torch.full_like(level, torch.inf)
+
     def level(self, log_snr: Tensor) -> Tensor:
         """The level at which the path has that log SNR: the inverse of `log_snr`, clamped to [0, T - 1]."""
         if self.steps == 1:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from ddpm_lab.testing import CHECKS, conforms
 from registry.losses import LOSSES
+from registry.path import NoisePath
 from registry.plugins import SHELVES
 from registry.weightings import WEIGHTINGS, Weighting
 
@@ -120,3 +121,44 @@ def test_an_option_that_is_ignored_is_caught(shelf_space: None) -> None:
 def test_what_stands_on_no_shelf_is_said_so() -> None:
     with pytest.raises(AssertionError, match="stands on no shelf"):
         conforms(print)
+
+
+@pytest.mark.parametrize("wrong", ["missing", "flat", "half"])
+def test_levels_whose_density_is_missing_or_another_are_caught(wrong: str, shelf_space: None) -> None:
+    from registry.levels.logit_normal import LogitNormal
+
+    class Middle(LogitNormal):
+        """In the middle of the path (Esser et al. 2024)."""
+
+        def density(self, level: Tensor) -> Tensor:
+            return self.path.uniform_density(level) if wrong == "flat" else super().density(level) / 2
+
+    class Unknown:
+        """In the middle of the path (Esser et al. 2024)."""
+
+        def __init__(self, path: NoisePath) -> None:
+            self.levels = LogitNormal(path)
+
+        def __call__(self, count: int, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+            return self.levels(count, rng)
+
+    made = SHELVES["levels"].register("middle")(Unknown if wrong == "missing" else Middle)
+    with pytest.raises(
+        AssertionError, match="give their density" if wrong == "missing" else "the density is that of the levels"
+    ):
+        conforms(made)
+
+
+def test_a_weight_over_log_snr_that_reads_the_slope_is_caught(shelf_space: None) -> None:
+    @WEIGHTINGS.register("twice")
+    class Twice(Weighting):
+        """Divided by the density, and multiplied by the slope (nobody 2020)."""
+
+        space = "eps"
+        per_log_snr = True
+
+        def __call__(self, log_snr: Tensor, slope: Tensor) -> Tensor:
+            return -slope
+
+    with pytest.raises(AssertionError, match="does not depend on the path's slope"):
+        conforms(Twice)

@@ -27,7 +27,7 @@ class Importance:
         history: Count = 10,
         uniform: Annotated[float, Field(gt=0, le=1)] = 0.001,
     ) -> None:
-        self.top, self.share = path.steps - 1, uniform
+        self.path, self.top, self.share = path, path.steps - 1, uniform
         self.losses = torch.zeros(bins, history, dtype=torch.float64)
         self.seen = torch.zeros(bins, dtype=torch.int64)  # losses of each bin, ever
 
@@ -37,12 +37,15 @@ class Importance:
         within = torch.rand(count, generator=rng, dtype=torch.float64, device=rng.device)
         return (chosen + within) / len(share) * self.top, 1 / (len(share) * share[chosen])
 
+    def density(self, level: Tensor) -> Tensor:
+        """Over log SNR, [B], as the shares of the bins are now."""
+        share = self._shares().to(level.device)
+        return len(share) * share[self._bin(level)] * self.path.uniform_density(level)
+
     def update(self, level: Tensor, loss: Tensor) -> None:
         """Remember the losses [count] of these levels [count], before importance; the oldest give way."""
-        bins, history = self.losses.shape
-        for bin_, value in zip(
-            (level / max(self.top, 1) * bins).long().clamp(max=bins - 1).tolist(), loss.tolist(), strict=True
-        ):
+        history = self.losses.shape[1]
+        for bin_, value in zip(self._bin(level).tolist(), loss.tolist(), strict=True):
             self.losses[bin_, self.seen[bin_] % history] = value
             self.seen[bin_] += 1
 
@@ -54,6 +57,10 @@ class Importance:
         """Go on from `state_dict()`."""
         self.losses.copy_(state["losses"])
         self.seen.copy_(state["seen"])
+
+    def _bin(self, level: Tensor) -> Tensor:
+        bins = len(self.losses)
+        return (level / max(self.top, 1) * bins).long().clamp(max=bins - 1)
 
     def _shares(self) -> Tensor:
         """The probability of each bin, [bins]."""

@@ -1,5 +1,7 @@
 """Levels whose sigma is lognormal."""
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -19,3 +21,9 @@ class Lognormal:
         draw = torch.randn(count, generator=rng, dtype=torch.float64, device=rng.device)
         level = self.path.level(-2 * (self.mean + self.std * draw))
         return level, torch.ones_like(level)
+
+    def density(self, level: Tensor) -> Tensor:
+        """Over log SNR, [B]: normal, of mean -2 `mean` and deviation 2 `std`; infinite at the ends, where the tails go."""
+        z = (self.path.log_snr(level) + 2 * self.mean) / (2 * self.std)
+        found = torch.exp(-(z**2) / 2) / (2 * self.std * math.sqrt(2 * math.pi))
+        return torch.where((level <= 0) | (level >= self.path.steps - 1), torch.inf, found)

@@ -12,7 +12,7 @@ class Stratified:
     """One random offset for evenly spaced levels, so that each batch covers the path (Kingma et al. 2021, appendix I.1)."""
 
     def __init__(self, path: NoisePath) -> None:
-        self.top = path.steps - 1
+        self.path, self.top = path, path.steps - 1
 
     def __call__(self, count: int, rng: torch.Generator) -> tuple[Tensor, Tensor]:
         offset = torch.rand(1, generator=rng, dtype=torch.float64, device=rng.device)
@@ -20,3 +20,7 @@ class Stratified:
         # Shuffled, so that a slice of the batch (accumulation, ranks) still spans the whole path.
         draw = draw[torch.randperm(count, generator=rng, device=rng.device)]
         return draw * self.top, torch.ones_like(draw)
+
+    def density(self, level: Tensor) -> Tensor:
+        """Over log SNR, [B]."""
+        return self.path.uniform_density(level)

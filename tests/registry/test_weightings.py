@@ -32,7 +32,7 @@ def _weight(name: str, **options: float) -> Tensor:
         ("min_snr", {"gamma": 5.0}, "x0", torch.minimum(SIGMA**-2, torch.tensor(5.0))),
         ("soft_min_snr", {"gamma": 4.0}, "x0", 1 / (SIGMA**2 + 1 / 4)),
         ("p2", {"k": 1.0, "gamma": 0.5}, "eps", 1 / (1 + SIGMA**-2) ** 0.5),
-        ("sigmoid", {"b": 1.0}, "eps", 10 / (1 + math.exp(-1) * SIGMA**-2)),
+        ("sigmoid", {"b": 1.0}, "eps", 0.5 / (1 + math.exp(-1) * SIGMA**-2)),  # over log SNR
         ("edm", {}, "x0", (SIGMA**2 + STD**2) / (SIGMA * STD) ** 2),
     ],
 )
@@ -64,6 +64,16 @@ def test_edms_weighting_makes_its_target_count_alike_everywhere() -> None:
     path = cosine(1000)
     weight = Diffusion(path, made).weight(WEIGHTINGS.configure("edm", {})(STD), torch.linspace(0, 999, 50))
     torch.testing.assert_close(weight, torch.ones(50), rtol=1e-4, atol=1e-4)
+
+
+def test_the_log_variance_is_float32_under_autocast_too() -> None:
+    learned = WEIGHTINGS.configure("uncertainty", {})(STD)
+    torch.nn.init.normal_(learned.out.weight, generator=torch.Generator().manual_seed(0))
+    exact = learned(LOG_SNR, LOG_SNR)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = learned(LOG_SNR, LOG_SNR)
+    assert found.dtype == torch.float32
+    assert torch.equal(found, exact)
 
 
 def test_learned_uncertainty_finds_the_size_of_the_error() -> None:
