@@ -15,10 +15,12 @@ HALF_LEVEL = 1 / 255  # of uint8 images in [-1, 1]
 
 
 def bound_term(diffusion: Diffusion, variance: Variance, x0: Tensor, x_t: Tensor, level: Tensor, seen: Denoised) -> Tensor:
-    """The term of each image [B] at its level, in bits per dimension; T times its mean over the levels is the bound.
+    """The term of each image [B] at its level, in bits per dimension; T - 1 times its mean over [0, T - 1] is the bound.
 
+    A level d below 1 begins a chain d, d + 1 ... d + T - 2, whose T - 1 terms add up to the bound; the mean is over d too.
     A step leads from a level to the one below it by 1: the term is KL(q(x_s | x_t, x_0) || p(x_s | x_t)). From a level below 1
-    it leads to the image: the term is the image's negative log likelihood.
+    it leads to the image: the term is the image's negative log likelihood. The last level of a chain has the prior's term too,
+    KL(q(x_t | x_0) || N(0, s^2 I)), where s is what sampling starts with. A path of one level has one term.
     """
     alpha_t, sigma_t = (per_image(value) for value in diffusion.path.at(level))
     alpha_s, sigma_s = (per_image(value) for value in diffusion.path.at((level - 1).clamp(min=0)))
@@ -31,7 +33,11 @@ def bound_term(diffusion: Diffusion, variance: Variance, x0: Tensor, x_t: Tensor
     true_variance = (forward * (sigma_s / sigma_t) ** 2).float()
     divergence = gaussian_kl(gain * (x0 - seen.x0), torch.where(last, 1.0, true_variance).log(), log_variance)
     likelihood = discretized_log_likelihood(x0, seen.x0, log_variance)
-    return torch.where(last, -likelihood, divergence).flatten(1).mean(dim=1) / math.log(2)
+    step = torch.where(last, -likelihood, divergence)
+    start = per_image(diffusion.path.start_std(level))
+    prior = gaussian_kl(alpha_t / start * x0, 2 * torch.log(sigma_t / start), torch.zeros_like(start))
+    first = per_image(level > diffusion.path.steps - 2)
+    return (step + torch.where(first, prior, 0.0).float()).flatten(1).mean(dim=1) / math.log(2)
 
 
 def gaussian_kl(difference: Tensor, log_variance_q: Tensor, log_variance_p: Tensor) -> Tensor:

@@ -6,13 +6,21 @@ import numpy as np
 import pytest
 import torch
 from scipy.stats import norm
+from torch import Tensor
+from torch.distributions import Normal
 
 from ddpm_lab.bound import bound_term, discretized_log_likelihood, gaussian_kl
+from ddpm_lab.build import Model, Objective
 from ddpm_lab.diffusion import Diffusion
+from ddpm_lab.train import Batch, training_loss
+from registry.levels import LEVELS
+from registry.losses import LOSSES
+from registry.path import Kind, NoisePath
 from registry.samplers import Denoised
 from registry.schedules.linear import linear
 from registry.targets import TARGETS
 from registry.variances import VARIANCES, forward_variance
+from registry.weightings import WEIGHTINGS
 
 PATH = linear(1000)
 DIFFUSION = Diffusion(PATH, TARGETS.configure("epsilon", {})(0.7))
@@ -85,3 +93,77 @@ def test_a_term_is_finite_at_every_level() -> None:
     terms = bound_term(DIFFUSION, VARIANCES.configure("learned_range", {})(), x0, x0, level, seen)
     assert bool(terms.isfinite().all())
     assert bool((terms[1:] >= 0).all())
+
+
+SPREAD, SHARE = 0.4, 0.25  # of the pixels; between the two fixed variances
+
+
+def _guess(path: NoisePath, x: Tensor, level: Tensor) -> Tensor:
+    """E[x_0 | x_t] for pixels N(0, SPREAD^2)."""
+    alpha, sigma = path.at(level)
+    return alpha * SPREAD**2 / (alpha**2 * SPREAD**2 + sigma**2) * x
+
+
+def _bound_by_definition(path: NoisePath, x0: Tensor, rng: torch.Generator) -> Tensor:
+    """-log p(x_0, x_1 ... x_n) + log q(x_1 ... x_n | x_0) of one walk for each pixel, in bits; its mean is the bound.
+
+    The walk visits d, d + 1 ... d + T - 2, where d is uniform in [0, 1]; no divergence has been worked out.
+    """
+    first = torch.rand(len(x0), generator=rng, dtype=torch.float64)
+    total, before, x = torch.zeros(len(x0), dtype=torch.float64), None, x0
+    for step in range(path.steps - 1):
+        level = first + step
+        alpha, sigma = path.at(level)
+        a, s = (torch.ones(()), torch.zeros(())) if before is None else before
+        there = Normal(alpha / a * x, (sigma**2 - (alpha / a * s) ** 2).sqrt())  # q(x_t | x_s)
+        x_t = there.mean + there.stddev * torch.randn(len(x0), generator=rng, dtype=torch.float64)
+        total += there.log_prob(x_t)
+        guess, large = _guess(path, x_t, level), there.variance
+        if before is None:
+            deviation = (large ** ((1 + SHARE) / 2) * (large / 2) ** ((1 - SHARE) / 2)).sqrt()
+            bin_ = norm(guess.numpy(), deviation.numpy())
+            low = np.where(x0 < -0.999, -np.inf, x0 - 1 / 255)
+            high = np.where(x0 > 0.999, np.inf, x0 + 1 / 255)
+            total -= torch.from_numpy(np.log(bin_.cdf(high) - bin_.cdf(low)))
+        else:
+            small = 1 / ((alpha / a) ** 2 / large + 1 / s**2)  # a product of Gaussians
+            mean = small * (alpha / a / large * x_t + a / s**2 * guess)
+            total -= Normal(mean, (large ** ((1 + SHARE) / 2) * small ** ((1 - SHARE) / 2)).sqrt()).log_prob(x)
+        before, x = (alpha, sigma), x_t
+    assert before is not None
+    start = torch.ones(()) if path.kind == "variance_preserving" else before[1]
+    return (total - Normal(0.0, start.double()).log_prob(x)) / math.log(2)
+
+
+@pytest.mark.parametrize("levels", ["uniform", "logit_normal", "importance"])
+@pytest.mark.parametrize(
+    ("kind", "steps", "end"),
+    [("variance_preserving", 10, -10.0), ("variance_preserving", 5, -1.0), ("flow", 4, -2.0), ("variance_exploding", 10, -6.0)],
+)
+def test_what_the_variance_learns_from_is_the_bound(kind: Kind, steps: int, end: float, levels: str) -> None:
+    """On average over images, levels and noise: the sum of the terms, the prior's included."""
+    path = NoisePath.from_log_snr(torch.linspace(8, end, steps), kind)
+    rng, count = torch.Generator().manual_seed(0), 20_000
+    x0 = (torch.randn(count, generator=rng, dtype=torch.float64) * SPREAD).clamp(-1, 1)
+    x0 = ((x0 + 1) * 127.5).round() / 127.5 - 1
+    expected = _bound_by_definition(path, x0, rng)
+
+    def network(x: Tensor, label: Tensor, y: Tensor | None) -> Tensor:
+        guess = _guess(path, x[:, 0, 0, 0], label * steps / 1000)[:, None, None, None]
+        return torch.cat([guess, torch.full_like(x, SHARE)], dim=1)
+
+    # Wide, so that the few levels near the ends, which count for all that are not sampled there, are not too few.
+    made = LEVELS.configure(levels, {"std": 2.0} if levels == "logit_normal" else {})(path)
+    objective = Objective(made, LOSSES.configure("l2", {}), WEIGHTINGS.configure("constant", {})(SPREAD))
+    level, importance = made(count, rng)
+    batch = Batch(x0[:, None, None, None], None, torch.randn(count, 1, 1, 1, generator=rng).double(), level, importance)
+    losses = []
+    for share in (1.0, 1e-30):
+        variance = VARIANCES.configure("learned_range", {"bound": share})()
+        model = Model(Diffusion(path, TARGETS.configure("x0", {})(SPREAD)), torch.nn.Identity(), variance, None)
+        losses.append(training_loss(model, objective, network, batch))  # type: ignore[arg-type]
+    found = (losses[0] - losses[1]).double() * importance
+    error = float((found.var() / count + expected.var() / count).sqrt())
+    print(f"{float(found.mean()):.3f} bits for {float(expected.mean()):.3f}, standard error {error:.3f}")
+    assert error < 0.15
+    assert float(found.mean()) == pytest.approx(float(expected.mean()), abs=4 * error)
