@@ -26,6 +26,11 @@ class Uncertainty(nn.Module):
         nn.init.zeros_(self.out.weight)
 
     def forward(self, log_snr: Tensor, slope: Tensor) -> Tensor:
+        # An error of the log variance is one of the loss's weight: bfloat16, which autocast would take, has three digits.
+        with torch.autocast(log_snr.device.type, enabled=False):
+            return self._log_variance(log_snr)
+
+    def _log_variance(self, log_snr: Tensor) -> Tensor:
         noise = (-log_snr / 8).clamp(-20, 20).float()
         features = 2**0.5 * torch.cos(torch.outer(noise, self.frequency) + self.phase)
         return self.out(features).squeeze(1)  # type: ignore[no-any-return]
