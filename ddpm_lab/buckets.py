@@ -20,12 +20,10 @@ def covered(low: float, high: float) -> list[str]:
 
 
 def averaged_over(record: Record, buckets: Sequence[str]) -> Record:
-    """The record with its value and 95 % interval over these buckets; both are None where there are none.
+    """The record with its value and 95 % interval over these buckets, one or more.
 
     The variance of the mean is the mean of the covariances between the buckets.
     """
-    if not buckets:
-        return record | {"value": None, "interval": None, "buckets": []}
     chosen = [BUCKETS.index(bucket) for bucket in buckets]
     value = math.fsum(record["detail"][bucket] for bucket in buckets) / len(buckets)
     if record["covariance"] is None:  # of one image

@@ -12,7 +12,7 @@ from ddpm_lab.buckets import BUCKETS, EDGES, averaged_over, covered
 from ddpm_lab.build import Model
 from ddpm_lab.device import Precision, autocast
 from ddpm_lab.diffusion import per_image, to_unit
-from ddpm_lab.records import Protocol, Record
+from ddpm_lab.records import Protocol, Record, unavailable
 from ddpm_lab.rng import generator
 from registry.datasets import ImageSet
 
@@ -45,8 +45,10 @@ def held_out_record(
         "covariance": (losses.T.cov() / len(losses)).tolist() if len(losses) > 1 else None,
         "fingerprint": protocol.fingerprint, "protocol": asdict(protocol),
         "generation": {key: generation[key] for key in ("weights", "precision")},
-        "unavailable": f"the path, of log SNR {low:.3g} to {high:.3g}, wholly covers none of the buckets",
     }  # fmt: skip
+    if not on_path:
+        why = f"the path, of log SNR {low:.3g} to {high:.3g}, wholly covers none of the buckets"
+        return record | unavailable("held_out_loss", "network", why)
     return averaged_over(record, on_path)
 
 

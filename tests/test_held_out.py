@@ -95,6 +95,17 @@ def test_a_record_says_which_buckets_its_path_wholly_covers(records: dict[str, R
     assert len({record["fingerprint"] for record in records.values()}) == 1
 
 
+def test_a_path_that_covers_no_bucket_has_its_buckets_and_no_value() -> None:
+    split = Split(torch.zeros(4, 1, 8, 8, dtype=torch.uint8), None)
+    data = ImageSet("black", split, split, None, "this test")
+    experiment = load_recipe("smoke", ["schedule={name: edm, sigma_min: 0.9, sigma_max: 1.1}", "target=v", "timesteps=1000"])
+    model = build_model(experiment.experiment, DataShape("none", (1, 8, 8), None, 0.3, ""), torch.device("cpu"))
+    found = held_out_record(model, Perfect(model), data, 4, "fp32", {"weights": "ema", "precision": "fp32"})
+    assert found["value"] is None
+    assert "-0.191 to 0.211, wholly covers none" in found["unavailable"]
+    assert len(found["detail"]) == 8
+
+
 def test_the_interval_of_other_buckets_is_that_of_the_images_means(records: dict[str, Record]) -> None:
     losses = torch.rand(50, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64).cumsum(1)
     record = records["edm"] | {"covariance": (losses.T.cov() / 50).tolist()}
