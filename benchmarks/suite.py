@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import ctypes
-import json
 import os
 import signal
 import subprocess
@@ -21,7 +20,7 @@ import suite_report
 import suite_tracking
 from suite_file import Cell, Suite
 
-from ddpm_lab.json_text import write_json
+from ddpm_lab.json_text import read_json, write_json
 from ddpm_lab.progress import say
 from ddpm_lab.run_folder import with_id
 from ddpm_lab.status import BAD_INPUT, FAILURE
@@ -59,7 +58,13 @@ def main() -> None:
 def failures(folder: Path) -> dict[str, int]:
     """The exit status of each run that did not end well, by its id."""
     file = folder / "failures.json"
-    return json.loads(file.read_text()) if file.is_file() else {}
+    try:
+        known = read_json(file) if file.is_file() else {}
+        if not isinstance(known, dict) or not all(isinstance(status, int) for status in known.values()):
+            raise BadInput(f"{file}: not the exit statuses of runs")
+    except BadInput as error:
+        raise BadInput(f"{error}; remove it, and the runs that failed are tried again") from None
+    return known
 
 
 def _run(cell: Cell, folder: Path, device: str | None) -> None:

@@ -13,6 +13,7 @@ from torch import nn
 from ddpm_lab.files import sha256, write_text, write_whole
 from ddpm_lab.progress import say
 from registry.errors import BadInput, reason
+from registry.files import CHECKSUM, WEIGHTS, read_text, required
 
 State = dict[str, Any]
 
@@ -65,8 +66,8 @@ class Checkpoints:
         damaged: list[Path] = []
         for file in self._finished():
             try:
-                whole = _checksum(file).read_text().split()[0] == sha256(file)
-            except (OSError, IndexError, UnicodeDecodeError):
+                whole = read_text(_checksum(file), CHECKSUM).split()[0] == sha256(file)
+            except (OSError, IndexError, BadInput):
                 whole = False
             if whole:
                 state = _read(file)
@@ -112,9 +113,11 @@ def load_weights(file: Path, network: nn.Module) -> None:
     Raises:
         BadInput: the file is missing, damaged, or of another network.
     """
-    if not file.is_file():
-        raise BadInput(f"{file}: the run has no such weights; has it been trained?")
     try:
-        network.load_state_dict(load_file(file))
+        network.load_state_dict(load_file(required(file, WEIGHTS)))
+    except FileNotFoundError:
+        raise BadInput(f"{file}: the run has no such weights; has it been trained?") from None
+    except BadInput:
+        raise
     except Exception as error:  # damage in a header comes to light as almost anything
         raise BadInput(f"{file}: these weights do not fit ({reason(error)})") from None

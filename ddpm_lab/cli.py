@@ -11,8 +11,9 @@ import traceback
 from pathlib import Path
 from typing import NoReturn
 
+from ddpm_lab.console import lasting_stderr, without_hangup
 from ddpm_lab.status import BAD_INPUT, FAILURE, Interrupted
-from registry.errors import BadInput, printable, reason
+from registry.errors import BadInput, kind_and_reason, printable, reason
 
 RESULTS = Path("results")
 LONGEST = 2000  # characters of an error, which may quote a value of any length
@@ -178,7 +179,12 @@ def _parse(argv: list[str]) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command; its exit status: 0, 1 after a failure, 2 for bad input, 128 + signal after an interrupt."""
-    arguments = _parse(sys.argv[1:] if argv is None else argv)
+    with lasting_stderr():
+        return _main(sys.argv[1:] if argv is None else argv)
+
+
+def _main(argv: list[str]) -> int:
+    arguments = _parse(argv)
     try:
         _dispatch(arguments)
         return 0
@@ -189,17 +195,24 @@ def main(argv: list[str] | None = None) -> int:
         return 130
     except BrokenPipeError:
         return FAILURE
-    except Exception as error:
+    except BaseException as error:  # a plugin may die of anything; a command that does not come to its end has failed
         if arguments.debug:
             traceback.print_exc()
-        text = reason(error)
-        text = text if len(text) <= LONGEST else f"{text[:LONGEST]} ..."
         known = isinstance(error, BadInput)
-        kind = "" if known or text == type(error).__name__ else f"{type(error).__name__}: "
+        text = reason(error) if known else _blamed(error)
+        text = text if len(text) <= LONGEST else f"{text[:LONGEST]} ..."
         # In several processes each speaks for itself, because one may fail where the others wait for it.
         who = f" in process {os.environ['RANK']}" if "RANK" in os.environ else ""
-        print(f"ddpm-lab: error{who}: {kind}{text}", file=sys.stderr)
+        print(f"ddpm-lab: error{who}: {text}", file=sys.stderr)
         return BAD_INPUT if known else FAILURE
+
+
+def _blamed(error: BaseException) -> str:
+    """What happened, and in which line of which plugin where it was one."""
+    from registry.blame import place_of
+
+    where = place_of(error)
+    return f"{where}: {kind_and_reason(error)}" if where else kind_and_reason(error)
 
 
 def _dispatch(arguments: argparse.Namespace) -> None:
@@ -224,7 +237,8 @@ def _dispatch(arguments: argparse.Namespace) -> None:
     elif arguments.command == "sweep":
         from ddpm_lab.sweep import Sweep
 
-        Sweep(arguments.sweep, arguments.overrides, arguments.budget, arguments.results, arguments.device).execute()
+        with without_hangup():
+            Sweep(arguments.sweep, arguments.overrides, arguments.budget, arguments.results, arguments.device).execute()
     elif arguments.command == "ema":
         from ddpm_lab.commands import ema
 
@@ -260,5 +274,5 @@ def _run(arguments: argparse.Namespace) -> None:
         say(f"{done.path} has come to its end already; nothing to do")
         return
     device = pick_device(arguments.device)
-    with distributed.processes(device):
+    with without_hangup(), distributed.processes(device):
         Execution(recipe, arguments.results, device, arguments.resume or distributed.restarted(), run_id).execute()

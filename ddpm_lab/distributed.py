@@ -17,9 +17,15 @@ from torch import Tensor
 from torch._C._distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
+from registry.errors import reason
+
 T = TypeVar("T")
 PATIENCE = timedelta(minutes=30)  # for the others: the main process may be evaluating or fetching the data
 _control: list[dist.ProcessGroup] = []  # on the CPU, so that agreeing on something never waits for a GPU
+
+
+class Gone(RuntimeError):
+    """Another process of this run is not there, or no longer."""
 
 
 def launched() -> bool:
@@ -60,7 +66,24 @@ def processes(device: torch.device) -> Iterator[None]:
         return
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+    try:
+        _join("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
+    except RuntimeError as error:  # of which torch's own are kinds
+        raise Gone(
+            f"the other processes of this run are not to be found ({reason(error)[:200]}); start all of them again"
+        ) from error
+    try:
+        yield
+    except RuntimeError as error:
+        if not lost(error):
+            raise
+        raise Gone("another process of this run is gone; what it said last tells why") from error
+    finally:
+        _control.clear()
+        dist.destroy_process_group()
+
+
+def _join(backend: str) -> None:
     store, number, count = next(rendezvous("env://", timeout=PATIENCE))
     if os.environ.get("LOCAL_WORLD_SIZE") == os.environ["WORLD_SIZE"]:
         # torchrun keeps its store over a restart, with the addresses of the dead in it (pytorch issue 135712). Machines
@@ -68,11 +91,6 @@ def processes(device: torch.device) -> Iterator[None]:
         store = PrefixStore(f"attempt {os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
     dist.init_process_group(backend, store=store, rank=number, world_size=count, timeout=PATIENCE)
     _control.append(dist.new_group(backend="gloo", timeout=PATIENCE))  # type: ignore[arg-type]
-    try:
-        yield
-    finally:
-        _control.clear()
-        dist.destroy_process_group()
 
 
 def joined() -> bool:

@@ -8,6 +8,9 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+from registry.errors import BadInput
+from registry.files import WEIGHTS, open_file, require_regular
+
 
 def write_whole(file: Path, write: Callable[[Path], object]) -> None:
     """`write(path)` to a temporary beside `file`, synced to disk, then renamed over it."""
@@ -25,10 +28,26 @@ def write_whole(file: Path, write: Callable[[Path], object]) -> None:
 def sha256(file: Path) -> str:
     """The hash of a file's content, in hexadecimal."""
     digest = hashlib.sha256()
-    with open(file, "rb") as stream:
+    with open_file(file, WEIGHTS) as stream:
         while block := stream.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
+
+
+def open_lock(file: Path) -> int:
+    """A descriptor of the file to lock, which is made where there is none; children do not inherit it.
+
+    Raises:
+        OSError: it cannot be made.
+        BadInput: there is something else of that name.
+    """
+    descriptor = os.open(file, os.O_CREAT | os.O_RDONLY | os.O_NONBLOCK)  # a pipe would be waited for
+    try:
+        require_regular(file, os.fstat(descriptor))
+    except BadInput:
+        os.close(descriptor)
+        raise
+    return descriptor
 
 
 def write_text(file: Path, text: str) -> None:

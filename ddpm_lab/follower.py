@@ -22,9 +22,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from ddpm_lab.files import discreet
+from ddpm_lab.files import discreet, open_lock
 from ddpm_lab.json_text import read_json, write_json
 from ddpm_lab.run_folder import RunFolder
+from registry.files import PICTURE, read_file
 
 POLL = 1.0  # seconds between two looks at the local log
 INIT_PATIENCE, ASK_PATIENCE = 20, 10  # seconds
@@ -111,7 +112,7 @@ class Follower:
         for step, row in enumerate(self.folder.read_metrics()[: self.known]):
             for key, file in self._pictures(row):
                 # The name that the client gave it, and that the row at W&B holds.
-                digest = hashlib.sha256(file.read_bytes()).hexdigest()[:20]
+                digest = hashlib.sha256(read_file(file, PICTURE)).hexdigest()[:20]
                 name = f"media/images/{key}_{step}_{digest}{file.suffix}"
                 if name not in names:
                     (self.scratch / name).parent.mkdir(parents=True, exist_ok=True)
@@ -219,7 +220,7 @@ def _stamp(file: Path) -> tuple[int, int]:
 
 def _follow(order: Order, ended: threading.Event, status: list[int]) -> None:
     # A run that was killed and resumed has two followers for a moment: the second waits until the first has let go.
-    with open(Path(order.folder) / LOCK, "w") as lock:
+    with os.fdopen(open_lock(Path(order.folder) / LOCK), "rb") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         follower = Follower(order)
         if order.mode == "online":

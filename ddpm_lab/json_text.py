@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from ddpm_lab.files import write_text
+from registry.errors import BadInput, reason
+from registry.files import RECORD, read_text
 
 NOT_FINITE = "not_finite"
 
@@ -28,7 +30,10 @@ def from_json(text: str) -> Any:
     Raises:
         ValueError: it is no JSON.
     """
-    return json.loads(text, parse_constant=lambda _: None)
+    try:
+        return json.loads(text, parse_constant=lambda _: None)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
 
 
 def write_json(file: Path, value: Any) -> None:
@@ -40,9 +45,15 @@ def read_json(file: Path) -> Any:
     """What a file says.
 
     Raises:
-        OSError, ValueError: it cannot be read, or is no JSON.
+        OSError: it cannot be read.
+        BadInput: it is no JSON, or no file that may be read.
     """
-    return from_json(file.read_text(encoding="utf-8"))
+    try:
+        return from_json(read_text(file, RECORD))
+    except BadInput:
+        raise
+    except ValueError as error:
+        raise BadInput(f"{file}: damaged, for it is not JSON ({reason(error)})") from None
 
 
 def _finite(value: Any) -> Any:

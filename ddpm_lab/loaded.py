@@ -24,6 +24,7 @@ from ddpm_lab.recipe import Recipe, load_recipe
 from ddpm_lab.run_folder import RunFolder
 from ddpm_lab.sample import Drawing
 from registry.errors import BadInput, did_you_mean
+from registry.files import RECORD, read_file
 from registry.guidance import ConditionalDenoise, Load
 
 
@@ -172,7 +173,7 @@ def _words(flat: dict[str, Any]) -> str:
 
 def _read_shape(folder: RunFolder) -> DataShape:
     try:
-        return TypeAdapter(DataShape).validate_json(folder.data.read_bytes(), strict=True)
+        return TypeAdapter(DataShape).validate_json(read_file(folder.data, RECORD), strict=True)
     except pydantic.ValidationError as error:
         first = error.errors()[0]
         text = ": ".join(filter(None, (".".join(map(str, first["loc"])), first["msg"])))

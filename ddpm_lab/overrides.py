@@ -13,6 +13,7 @@ from ddpm_lab.yaml_loader import parse
 from registry.errors import BadInput
 
 COMMAND_LINE = "command line"
+DEEPEST = 20  # pieces of a key; the settings of an experiment have four, and what lies deeper is a value of a part's option
 
 
 def layer_of(overrides: Iterable[str]) -> dict[str, Any]:
@@ -26,6 +27,8 @@ def layer_of(overrides: Iterable[str]) -> dict[str, Any]:
         key, equals, text = override.partition("=")
         if not equals or not key or not all(key.split(".")):
             raise BadInput(f"{COMMAND_LINE}: {override!r} is no override; write key=value, such as train.images=5000")
+        if (pieces := key.count(".") + 1) > DEEPEST:
+            raise BadInput(f"{COMMAND_LINE}: {key[:40]}...: a key of {pieces:,} pieces; no setting has more than {DEEPEST}")
         try:
             value = value_of(text)
         except BadInput as error:

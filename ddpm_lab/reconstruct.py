@@ -17,6 +17,7 @@ from ddpm_lab.loaded import Run
 from ddpm_lab.post_hoc import Profile, combination
 from registry.averages import AVERAGES
 from registry.errors import BadInput, reason
+from registry.files import WEIGHTS, required
 from registry.shelf import OptionError
 
 POOR = 0.05  # relative distance of a profile from the wanted one
@@ -66,7 +67,7 @@ def _stored(run: Run) -> list[Stored]:
     found = []
     for file in sorted(run.folder.snapshots.glob("*.safetensors")):
         try:
-            with safe_open(file, "pt") as stream:
+            with safe_open(required(file, WEIGHTS), "pt") as stream:
                 about = json.loads(stream.metadata()["ddpm_lab"])
             if "std" in about:
                 found.append(Stored(file, about["images"], Profile(about["images"] / about["batch"], about["std"])))
@@ -86,7 +87,7 @@ def _fill(network: nn.Module, stored: Sequence[Stored], factors: Sequence[float]
     sums = {name: torch.zeros_like(value, dtype=torch.float64) for name, value in network.named_parameters()}
     try:
         for one, factor in zip(stored, factors, strict=True):
-            with safe_open(one.file, "pt") as stream:
+            with safe_open(required(one.file, WEIGHTS), "pt") as stream:
                 for name, value in sums.items():
                     value += factor * stream.get_tensor(name)
         with safe_open(last.file, "pt") as stream:

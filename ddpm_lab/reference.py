@@ -16,6 +16,7 @@ from ddpm_lab.feature_statistics import Statistics
 from ddpm_lab.files import write_whole
 from ddpm_lab.moments import Moments
 from registry.datasets.cache import cache_folder
+from registry.files import WEIGHTS, required
 
 NAMES = ("total", "outer", "count", "some")
 
@@ -23,7 +24,7 @@ NAMES = ("total", "outer", "count", "some")
 def cached(known: Mapping[str, str]) -> Statistics | None:
     """The statistics that were kept under just these words; None where there are none, or the file is damaged."""
     try:
-        with safe_open(_file(known), "pt") as stored:
+        with safe_open(required(_file(known), WEIGHTS), "pt") as stored:
             tensors = [stored.get_tensor(name) for name in NAMES]
             about = stored.metadata()
     except Exception:  # absent, cut off, or something else altogether

@@ -13,6 +13,7 @@ from ddpm_lab.json_text import read_json
 from ddpm_lab.plots import svg_of_curves
 from ddpm_lab.records import drawn_by
 from ddpm_lab.run_folder import RunFolder
+from registry.files import PICTURE, YAML, read_file, read_text
 
 Rows = list[dict[str, Any]]
 
@@ -31,7 +32,7 @@ def write_report(folder: RunFolder, result: dict[str, Any]) -> None:
         experiment=folder.path.parent.name,
         result=result,
         environment=read_json(folder.environment),
-        resolved=folder.experiment.read_text(encoding="utf-8"),
+        resolved=read_text(folder.experiment, YAML),
         loss=svg_of_curves([("loss", _series(rows, "loss"))], "images seen", "loss"),
         distance=svg_of_curves(_distances(rows, result), "images seen", "FID"),
         samples=[(f"{int(file.stem):,}", embedded(file)) for file in _spread(samples, 6)],
@@ -62,7 +63,7 @@ def _distances(rows: Rows, result: dict[str, Any]) -> list[tuple[str, list[tuple
 
 def embedded(file: Path) -> str:
     """A PNG as a data URL, or nothing where it is missing."""
-    return f"data:image/png;base64,{base64.b64encode(file.read_bytes()).decode()}" if file.exists() else ""
+    return f"data:image/png;base64,{base64.b64encode(read_file(file, PICTURE)).decode()}" if file.is_file() else ""
 
 
 def _spread(files: list[Path], count: int) -> list[Path]:

@@ -10,10 +10,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-from ddpm_lab.files import sha256, write_text
+from ddpm_lab.files import open_lock, sha256, write_text
 from ddpm_lab.json_text import from_json, read_json, to_json
 from ddpm_lab.progress import say
 from registry.errors import BadInput
+from registry.files import CHECKSUM, ROWS, read_text
 
 RESOLVED = "resolved.yaml"
 
@@ -96,7 +97,7 @@ class RunFolder:
             BadInput: it cannot be written.
         """
         try:
-            self._lock = os.open(self.path / ".lock", os.O_CREAT | os.O_RDONLY)  # let go when the process ends
+            self._lock = open_lock(self.path / ".lock")  # let go when the process ends
         except OSError as error:
             raise BadInput(f"{self.path}: cannot be written ({error.strerror}); mend that, or name other --results") from None
         try:
@@ -145,7 +146,7 @@ class RunFolder:
         if not self.metrics.exists():
             return []
         rows = []
-        for line in self.metrics.read_text(encoding="utf-8", errors="replace").splitlines():
+        for line in read_text(self.metrics, ROWS).splitlines():
             try:
                 rows.append(from_json(line))
             except ValueError:
@@ -172,8 +173,8 @@ class RunFolder:
 def recorded_hash(plugin: Path) -> str:
     """The SHA-256 that a run recorded of its copy of a plugin; nothing where it recorded none."""
     try:
-        return _hash_file(plugin).read_text(encoding="utf-8").partition(" ")[0]
-    except (OSError, UnicodeDecodeError):
+        return read_text(_hash_file(plugin), CHECKSUM).partition(" ")[0]
+    except (OSError, BadInput):
         return ""
 
 

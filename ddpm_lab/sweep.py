@@ -17,9 +17,10 @@ from typing import IO, Any
 
 import optuna
 from optuna.trial import FrozenTrial, Trial, TrialState
+from sqlalchemy.exc import OperationalError
 
 from ddpm_lab import sweep_file
-from ddpm_lab.files import write_text
+from ddpm_lab.files import open_lock, write_text
 from ddpm_lab.follower import summary
 from ddpm_lab.json_text import read_json
 from ddpm_lab.progress import say
@@ -27,7 +28,8 @@ from ddpm_lab.run_folder import RunFolder, with_id
 from ddpm_lab.status import BAD_INPUT, Interrupted
 from ddpm_lab.sweep_file import ARGUMENTS, Parameter
 from ddpm_lab.sweep_report import Row, draw, table
-from registry.errors import BadInput
+from registry.errors import BadInput, reason
+from registry.files import require_regular
 
 POLL = 0.5  # seconds
 INTERRUPTED = {128 + number for number in (signal.SIGINT, signal.SIGTERM)}
@@ -89,11 +91,7 @@ class Sweep:
         say(f"table: {self.folder / 'table.csv'}" + (f"; {running} trials still run in other processes" if running else ""))
 
     def _open(self, identity: str, file: Path) -> optuna.Study:
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
-        study = optuna.create_study(
-            storage=f"sqlite:///{self.folder / 'study.db'}", study_name=self.name, load_if_exists=True,
-            direction=self.metric.goal, pruner=self._pruner(),
-        )  # fmt: skip
+        study = self._study()
         if study.user_attrs.get("identity", identity) != identity:
             raise BadInput(
                 f"{self.folder}: was begun with another {file.name}, other overrides or another budget; go on with those, or"
@@ -110,13 +108,37 @@ class Sweep:
                 study.enqueue_trial(trial.params, user_attrs={"id": trial.user_attrs["id"]})
         return study
 
+    def _study(self) -> optuna.Study:
+        """The study on the disk, all of it read once.
+
+        Raises:
+            BadInput: its file is damaged.
+            RuntimeError: it cannot be opened just now: the disk is full or read-only, or the file is locked.
+        """
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        file = self.folder / "study.db"
+        try:
+            if file.exists():
+                require_regular(file, file.stat())
+            study = optuna.create_study(
+                storage=f"sqlite:///{file}", study_name=self.name, load_if_exists=True, direction=self.metric.goal,
+                pruner=self._pruner(),
+            )  # fmt: skip
+            _ = study.user_attrs, [(trial.user_attrs, trial.params) for trial in study.trials]
+        except OperationalError as error:
+            raise RuntimeError(f"{file}: cannot be opened ({reason(error)[:200]})") from None
+        except Exception as error:  # damage in a database comes to light as almost anything
+            remedy = "move the folder away to begin anew; its finished trials stay runs of their own"
+            raise BadInput(f"{file}: damaged ({reason(error)[:200]}); {remedy}") from None
+        return study
+
     def _pruner(self) -> optuna.pruners.BasePruner:
         early = self.plan.early_terminate
         if early is None:
             return optuna.pruners.NopPruner()
         return optuna.pruners.SuccessiveHalvingPruner(min_resource=early.first_bracket, reduction_factor=early.eta)
 
-    def _next(self) -> tuple[Trial, IO[str]] | None:
+    def _next(self) -> tuple[Trial, IO[bytes]] | None:
         """A trial to run, held by this process; first those whose process is gone."""
         with self._alone():
             for left in self.study.get_trials(states=(TrialState.RUNNING,)):
@@ -220,13 +242,13 @@ class Sweep:
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
         """One process at a time decides what is next."""
-        with open(self.folder / ".lock", "w") as lock:
+        with os.fdopen(open_lock(self.folder / ".lock"), "rb") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
 
-    def _hold(self, number: int) -> IO[str] | None:
+    def _hold(self, number: int) -> IO[bytes] | None:
         """The lock of a trial, let go when this process ends in whatever way; nothing where another process has it."""
-        lock = open(self.folder / f".trial-{number}.lock", "w")  # noqa: SIM115 - held while the trial runs
+        lock = os.fdopen(open_lock(self.folder / f".trial-{number}.lock"), "rb")  # held while the trial runs
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ddpm_lab.experiment import Track
-from ddpm_lab.files import discreet
+from ddpm_lab.files import discreet, open_lock
 from ddpm_lab.follower import LOCK, Order
 from ddpm_lab.progress import say
 from ddpm_lab.run_folder import RunFolder
@@ -81,7 +81,7 @@ def sync(name: str) -> None:
         raise BadInput(f"{folder.experiment}: track: {' '.join(str(error).split())}") from None
     if not logged_in():
         raise BadInput("nobody is logged in to W&B; `wandb login`, or set WANDB_API_KEY, and try again")
-    with open(folder.path / LOCK, "w") as lock:
+    with os.fdopen(open_lock(folder.path / LOCK), "rb") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:

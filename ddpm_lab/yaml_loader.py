@@ -10,8 +10,7 @@ from typing import Any
 import yaml
 
 from registry.errors import BadInput, reason
-
-LONGEST = 2**18  # bytes of a file; the parser takes two seconds for the worst of them, and no experiment is a tenth as long
+from registry.files import YAML, read_file
 
 
 class _Loader(yaml.SafeLoader):
@@ -86,13 +85,9 @@ def parse(text: str) -> Any:
 def read_mapping(file: Path) -> dict[str, Any]:
     """The mapping in a YAML file; `BadInput` naming the file where there is none."""
     try:
-        with open(file, "rb") as stream:
-            content = stream.read(LONGEST + 1)
-        text = content.decode("utf-8")
+        text = read_file(file, YAML).decode("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise BadInput(f"{file}: cannot be read ({error})") from None
-    if len(content) > LONGEST:
-        raise BadInput(f"{file}: longer than {LONGEST:,} bytes, which is no experiment")
     try:
         value = parse(text)
     except BadInput as error:

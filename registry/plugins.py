@@ -13,6 +13,7 @@ from registry.backbones import BACKBONES
 from registry.datasets import DATASETS
 from registry.errors import BadInput, kind_and_reason
 from registry.features import FEATURES
+from registry.files import PLUGIN, read_file, required
 from registry.grids import GRIDS
 from registry.guidance import GUIDANCE
 from registry.levels import LEVELS
@@ -72,8 +73,8 @@ def load_file(file: Path, expected: str | None = None) -> None:
     """
     file = file.resolve()
     try:
-        content = file.read_bytes()
-    except (OSError, ValueError):
+        content = read_file(required(file, PLUGIN), PLUGIN)
+    except OSError:
         raise BadInput(f"no plugin file '{file}'") from None
     # By content, so that the copy that a run keeps of its plugin is the plugin.
     digest = hashlib.sha256(content).hexdigest()

@@ -15,6 +15,8 @@ import pytest
 from conftest import ROOT
 from wandb_server import WandbServer
 
+from registry.errors import BadInput
+
 SMALL = [
     "train.images=320", "train.batch=32", "train.samples_every=null", "evaluate.n=120", "evaluate.every=null",
     "sampling.steps=4",
@@ -188,3 +190,17 @@ def test_bad_input_is_named_before_anything_runs(changed: dict[str, Any], said: 
     assert "small.yaml" in done.stderr
     assert len(done.stderr.splitlines()) == 1
     assert not list((tmp_path / "results").rglob("resolved.yaml"))
+
+
+@pytest.mark.parametrize("content", ["{", "[1]", '{"a": "b"}', "[" * 100_000, "\xff"])
+def test_a_damaged_list_of_failures_is_named_with_its_remedy(
+    content: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    import suite
+
+    (tmp_path / "failures.json").write_text(content, encoding="latin-1")
+    with pytest.raises(BadInput, match=r"failures\.json: ") as caught:
+        suite.failures(tmp_path)
+    assert "remove it" in str(caught.value)
+    assert "\n" not in str(caught.value)

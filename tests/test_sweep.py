@@ -16,6 +16,7 @@ from conftest import ROOT, Lab
 from PIL import Image
 
 from ddpm_lab.recipe import load_recipe
+from ddpm_lab.sweep import Sweep
 from ddpm_lab.sweep_file import Metric, Parameter, SweepFile, dotted, read
 from ddpm_lab.sweep_report import Row, draw, table
 from registry.errors import BadInput
@@ -186,3 +187,20 @@ def test_a_nested_parameter_is_shown_by_its_dotted_name() -> None:
     assert text.splitlines()[0].split()[:3] == ["trial", "train.rate.peak", "loss"]
     assert next(csv.DictReader(as_csv.splitlines()))["train.rate.peak"] == "0.003"
     assert dotted({"train": {"rate": {"peak": 0.003, "decay": None}}}) == {"train.rate.peak": 0.003, "train.rate.decay": None}
+
+
+@pytest.mark.parametrize("damage", ["another file", "cut off", "zeros in the middle"])
+def test_a_damaged_study_costs_one_line_that_says_what_to_do(damage: str, tmp_path: Path) -> None:
+    file = _file(tmp_path)
+    Sweep(str(file), [], None, tmp_path / "results", None)
+    study = tmp_path / "results/sweeps/few/study.db"
+    whole = study.read_bytes()
+    half = len(whole) // 2
+    study.write_bytes(
+        {"another file": b"not a database" * 1000, "cut off": whole[:half], "zeros in the middle": whole[:4096] + bytes(half)}[
+            damage
+        ]
+    )
+    with pytest.raises(BadInput, match=r"study\.db: damaged .*; move the folder away to begin anew") as caught:
+        Sweep(str(file), [], None, tmp_path / "results", None)
+    assert "\n" not in str(caught.value)

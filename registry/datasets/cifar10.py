@@ -10,6 +10,7 @@ from torch import Tensor
 from registry.datasets import DATASETS, ImageSet, Split
 from registry.datasets.sources import Arrays, from_folder_or_anywhere, hub_arrays
 from registry.errors import BadInput
+from registry.files import ARRAYS, read_file
 
 HUB_NAME = "uoft-cs/cifar10"
 CLASS_NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -46,7 +47,7 @@ def _records(file: Path) -> Tensor:
         raise BadInput(f"dataset.folder: no {file.name} in {file.parent}")
     if file.stat().st_size != 10_000 * RECORD:
         raise BadInput(f"{file}: {file.stat().st_size:,} bytes, not {10_000 * RECORD:,}; fetch it again")
-    return torch.frombuffer(bytearray(file.read_bytes()), dtype=torch.uint8).reshape(-1, RECORD)
+    return torch.frombuffer(bytearray(read_file(file, ARRAYS)), dtype=torch.uint8).reshape(-1, RECORD)
 
 
 def _verified(arrays: Arrays, source: str) -> Arrays:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from registry.errors import BadInput
+from registry.files import ARRAYS, open_file
 
 UINT8 = 8
 BLOCK = 2**20
@@ -25,7 +26,7 @@ def read_idx(file: Path, largest: int = LARGEST) -> Tensor:
         BadInput: the file is missing, damaged, truncated, or promises more than it holds or than can be meant.
     """
     try:
-        with gzip.open(file) if file.suffix == ".gz" else open(file, "rb") as stream:
+        with open_file(file, ARRAYS) as packed, gzip.open(packed) if file.suffix == ".gz" else packed as stream:
             magic = stream.read(4)
             if len(magic) < 4 or magic[:2] != b"\0\0" or magic[2] != UINT8 or not magic[3]:
                 raise BadInput(f"{file}: not an IDX file of bytes (it begins {magic.hex(' ')})")

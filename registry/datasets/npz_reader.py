@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from registry.errors import BadInput, reason
+from registry.files import ARRAYS, open_file
 
 LONGEST = 300  # characters of a word that says how images were made
 SMALL = 2**26  # bytes that an archive may unpack to however small it is itself
@@ -64,7 +65,7 @@ def read_made_by(file: Path) -> dict[str, str | int | float | bool] | None:
 
 def _holds(file: Path, name: str) -> bool:
     try:
-        with zipfile.ZipFile(file) as archive:
+        with open_file(file, ARRAYS) as packed, zipfile.ZipFile(packed) as archive:
             return f"{name}.npy" in archive.namelist()
     except Exception as error:
         raise BadInput(f"{file}: not an .npz ({reason(error)})") from None
@@ -72,7 +73,7 @@ def _holds(file: Path, name: str) -> bool:
 
 def _read(file: Path, name: str, expected: str, require: Require) -> np.ndarray[Any, Any]:
     try:
-        with zipfile.ZipFile(file) as archive:
+        with open_file(file, ARRAYS) as packed, zipfile.ZipFile(packed) as archive:
             entry = archive.getinfo(f"{name}.npy")
             _inspect(archive, entry, require)
             with archive.open(entry) as stream:

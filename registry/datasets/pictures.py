@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from registry.errors import BadInput, reason
+from registry.files import PICTURE, open_file
 
 Mode = Literal["gray", "rgb"]
 # Of PIL's many formats these, whatever a file is called: others call programs (EPS) or fetch files.
@@ -34,7 +35,7 @@ class FilePictures(Dataset[Tensor]):
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # PIL warns of large images, and of tags that it does not know
-                with Image.open(file, formats=FORMATS) as image:  # the header only
+                with open_file(file, PICTURE) as stream, Image.open(stream, formats=FORMATS) as image:  # the header only
                     return _squared(image, self.size, self.mode)
         except Exception as error:  # damage in an image comes to light as almost anything
             raise BadInput(f"{file}: cannot be read as an image ({reason(error)})") from None

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from registry.datasets.cache import cache_folder
 from registry.errors import BadInput
+from registry.files import ARRAYS, required
 
 HUB_PATIENCE = 8.0  # seconds
 
@@ -59,9 +60,7 @@ def from_folder_or_anywhere(
 
 
 def _from_cache(cached: Path) -> Arrays:
-    if not cached.exists():
-        raise FileNotFoundError(cached)
-    return load_file(cached)
+    return load_file(required(cached, ARRAYS))
 
 
 def _keep(arrays: Arrays, cached: Path) -> None:

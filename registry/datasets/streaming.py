@@ -18,6 +18,7 @@ from tqdm import tqdm
 from registry.datasets import Contents, Images, Split
 from registry.datasets.cache import cache_folder
 from registry.errors import BadInput
+from registry.files import RECORD, read_text
 
 PATIENCE = 30
 MEMORY = 2**31  # bytes of pixels; a set with more is streamed
@@ -72,7 +73,7 @@ class StreamedImages(Images):
         """Hash and histogram, kept in the cache: they cost a pass over all images."""
         file = cache_folder() / "streamed" / f"{self.key}.json"
         try:
-            found = Contents(**json.loads(file.read_text(encoding="utf-8")))
+            found = Contents(**json.loads(read_text(file, RECORD)))
             if len(found.hash) == 64 and len(found.histogram) == 256:
                 return found
         except (OSError, ValueError, TypeError):

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from registry.errors import BadInput, reason
 from registry.features import FEATURES
+from registry.files import WEIGHTS, required
 
 DOWNLOAD_PATIENCE = 20.0  # seconds without a byte
 REMEDY = "name a local copy with `{name: inception_v3, weights: PATH}`"
@@ -59,10 +60,10 @@ class InceptionV3Features:
 
 def _checked(file: Path) -> str:
     """The path, once the file is known to hold tensors and nothing else: torch-fidelity would unpickle whatever it holds."""
-    if not file.is_file():
-        raise BadInput(f"inception_v3: weights: no file '{file}'")
     try:
-        torch.load(file, map_location="cpu", weights_only=True)
+        torch.load(required(file, WEIGHTS), map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise BadInput(f"inception_v3: weights: no file '{file}'") from None
     except Exception as error:  # damage in a pickle comes to light as almost anything
         raise BadInput(f"inception_v3: weights: '{file}' does not hold plain tensors ({reason(error)})") from None
     return str(file)

@@ -1,0 +1,133 @@
+"""What is no regular file, or is larger than any of its kind, is refused at once, whoever reads it: one line, and no wait."""
+
+import os
+import resource
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+import torchvision.transforms.functional  # noqa: F401 - before memory is measured
+from torch import nn
+
+from ddpm_lab import sweep_file
+from ddpm_lab.checkpoint import Checkpoints, load_weights
+from ddpm_lab.compare import lines
+from ddpm_lab.loaded import _read_shape
+from ddpm_lab.recipe import load_recipe
+from ddpm_lab.run_folder import RunFolder
+from ddpm_lab.sweep import Sweep
+from ddpm_lab.yaml_loader import read_mapping
+from registry.datasets.cifar10 import cifar10
+from registry.datasets.idx import read_idx
+from registry.datasets.image_folder import image_folder
+from registry.datasets.npz_reader import read_images, read_labels
+from registry.errors import BadInput
+from registry.features.inception_v3 import InceptionV3Features
+from registry.plugins import load_file
+
+PATIENCE = 10  # seconds
+FLAT = 64 * 1024  # KiB
+SPARSE = 2**42  # bytes that a file promises, and the disk does not hold
+
+
+def _pipe(file: Path) -> None:
+    os.mkfifo(file)
+
+
+def _sparse(file: Path) -> None:
+    with open(file, "wb") as stream:
+        os.truncate(stream.fileno(), SPARSE)
+
+
+SPECIAL: dict[str, Callable[[Path], None]] = {
+    "a pipe": _pipe,
+    "a folder": Path.mkdir,
+    "/dev/zero": lambda file: file.symlink_to("/dev/zero"),
+    "/proc/kmsg": lambda file: file.symlink_to("/proc/kmsg"),
+    "a file of terabytes": _sparse,
+}
+
+
+def _a_checkpoint(file: Path) -> None:
+    file.with_name(f"{file.name}.sha256").write_text(f"{'0' * 64}  {file.name}\n")
+    Checkpoints(file.parent).load()
+
+
+def _a_checksum(file: Path) -> None:
+    file.with_suffix("").write_bytes(b"x")
+    Checkpoints(file.parent).load()
+
+
+def _a_lock(file: Path) -> None:
+    if RunFolder(file.parent).hold():
+        raise BadInput("taken, which a lock that is a file of terabytes may be")
+
+
+def _a_binary_set(file: Path) -> None:
+    cifar10(folder=str(file.parent))
+
+
+def _a_study(file: Path) -> None:
+    Sweep("lr", [], None, file.parent.parent.parent, None)
+
+
+# The name of the file, and who reads it.
+READERS: dict[str, tuple[str, Callable[[Path], object]]] = {
+    "an experiment": ("x.yaml", lambda file: load_recipe(str(file))),
+    "a mapping": ("x.yaml", read_mapping),
+    "a sweep file": ("x.yaml", lambda file: sweep_file.read(sweep_file.find(str(file)))),
+    "a plugin": ("x.py", load_file),
+    "data.json": ("data.json", lambda file: _read_shape(RunFolder(file.parent))),
+    "a lock": (".lock", _a_lock),
+    "weights": ("ema.safetensors", lambda file: load_weights(file, nn.Linear(1, 1))),
+    "a checkpoint": ("000000100.pt", _a_checkpoint),
+    "a checksum": ("000000100.pt.sha256", _a_checksum),
+    "a picture": ("0.png", lambda file: image_folder(folder=str(file.parent))),
+    "an .npz": ("x.npz", read_images),
+    "labels of an .npz": ("x.npz", read_labels),
+    "IDX": ("x", read_idx),
+    "gzipped IDX": ("x.gz", read_idx),
+    "CIFAR-10": ("data_batch_1.bin", _a_binary_set),
+    "Inception's weights": ("x.pth", lambda file: InceptionV3Features(weights=str(file))),
+    "measurements": ("x.evaluation.json", lambda file: list(lines([str(file.with_name("x.npz"))], "FID", None, None))),
+    "a study": ("sweeps/lr/study.db", _a_study),
+    "the lock of a study": ("sweeps/lr/.lock", _a_study),
+}
+
+
+@pytest.fixture
+def _at_once(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    def give_up(*_: object) -> None:
+        raise AssertionError(f"a wait of {PATIENCE} s")
+
+    usual = signal.signal(signal.SIGALRM, give_up)
+    signal.alarm(PATIENCE)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, usual)
+
+
+@pytest.mark.usefixtures("_at_once")
+@pytest.mark.parametrize("special", SPECIAL)
+@pytest.mark.parametrize("reader", READERS)
+def test_no_reader_waits_for_it_or_reads_it(reader: str, special: str, tmp_path: Path) -> None:
+    name, read = READERS[reader]
+    file = tmp_path / "deep/er" / name
+    file.parent.mkdir(parents=True)
+    if reader == "measurements":
+        file.with_name("x.npz").touch()
+    SPECIAL[special](file)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(BadInput) as caught:
+        read(file)
+    assert "\n" not in str(caught.value)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < FLAT
+
+
+def test_a_regular_file_is_read_whole(tmp_path: Path) -> None:
+    """The other half: what is refused is not everything."""
+    (file := tmp_path / "x").write_bytes(bytes([0, 0, 8, 1, 0, 0, 0, 3, 5, 6, 7]))
+    (link := tmp_path / "link").symlink_to(file)
+    assert torch.equal(read_idx(link), torch.tensor([5, 6, 7], dtype=torch.uint8))
