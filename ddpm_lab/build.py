@@ -13,7 +13,7 @@ from ddpm_lab.choice import Choice
 from ddpm_lab.device import pick_memory_format
 from ddpm_lab.diffusion import Diffusion
 from ddpm_lab.experiment import Experiment, Sampling
-from ddpm_lab.rng import generator
+from ddpm_lab.rng import restart
 from registry.averages import Decay
 from registry.blame import PartFails, on_behalf_of
 from registry.datasets import ImageSet
@@ -205,7 +205,7 @@ def _undrawn(x: Tensor, level: Tensor, y: Tensor | None) -> Denoised:
 def _seeded(seed: int, purpose: str) -> Iterator[None]:
     """The same initial weights for the same seed on every machine."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(generator(seed, purpose).initial_seed())
+        restart(torch.default_generator, seed, purpose)
         yield
 
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from ddpm_lab.buckets import over_shared
 from ddpm_lab.json_text import read_json
 from ddpm_lab.progress import say
-from ddpm_lab.records import HIGHER, Record, difference, drawn_by
+from ddpm_lab.records import HIGHER, Record, difference, drawn_by, streams_of
 from ddpm_lab.run_folder import RESOLVED, RunFolder
 from ddpm_lab.text import aligned
 from registry.errors import BadInput, did_you_mean
@@ -56,6 +56,13 @@ def lines(names: Sequence[str], metric: str, extractor: str | None, n: int | Non
     yield from aligned(
         [["", metric, "95 %", "made by", "run"], *([str(rank), *_cells(row)] for rank, row in enumerate(rows, 1))]
     )
+    versions: dict[int, list[str]] = {}
+    for row in rows:
+        if (version := streams_of(row.record)) is not None:
+            versions.setdefault(version, []).append(row.name)
+    if len(versions) > 1:
+        told = "; ".join(f"version {version}: {', '.join(dict.fromkeys(names))}" for version, names in sorted(versions.items()))
+        yield f"sampled from the noise of different versions of the random streams, even where seeds agree ({told})"
     first = rows[0].record
     protocol = first["protocol"]
     buckets = (

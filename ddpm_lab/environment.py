@@ -12,6 +12,7 @@ import torch
 
 from ddpm_lab.device import describe_device, describe_memory_format, pick_compile
 from ddpm_lab.experiment import Train
+from ddpm_lab.rng import STREAMS
 
 PACKAGES = (
     "ddpm_lab", "torch", "torchvision", "torchmetrics", "torch-fidelity", "einops", "numpy", "scipy", "safetensors",
@@ -30,6 +31,7 @@ def describe_environment(device: torch.device, precision: str, train: Train) -> 
         "precision": precision,
         "memory_format": describe_memory_format(train.memory_format, device),
         "compile": pick_compile(train.compile, device),
+        "random_streams": STREAMS,
         "commit": _commit(),
         "packages": {name: version for name in PACKAGES if (version := _version(name))},
     }

@@ -20,7 +20,7 @@ from ddpm_lab.metrics import KID_SUBSET, KID_SUBSETS, Value, all_values, answere
 from ddpm_lab.neighbours import MANIFOLD, NEIGHBOURS
 from ddpm_lab.progress import Progress, say
 from ddpm_lab.records import Protocol, Record, not_finite, settled, unavailable
-from ddpm_lab.rng import generator
+from ddpm_lab.rng import protocol_generator
 from ddpm_lab.status import NotFinite
 from registry.blame import PartFails, on_behalf_of
 from registry.datasets import ImageSet
@@ -96,7 +96,7 @@ class Evaluator:
         if n < 2:
             return {}, n  # one image has no distribution
         if (n, by_class, extrapolate) not in self._floors:
-            chosen = torch.randperm(len(self.data.test), generator=generator(0, "floor"))[:n]
+            chosen = torch.randperm(len(self.data.test), generator=protocol_generator("floor"))[:n]
             labels = None if self.data.test.labels is None or not by_class else self.data.test.labels[chosen]
             batches = numbered(self.data.test.rows(part) for part in chosen.split(BATCH))
             (held_out,) = measure([self], batches, n, "floor", labels=labels, passing=True, blocks=BLOCKS)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ddpm_lab import distributed
 from ddpm_lab.moments import Moments
-from ddpm_lab.rng import generator
+from ddpm_lab.rng import protocol_generator
 
 KEPT = 10_000  # features, at most, for what needs more than moments
 MOST = 2**26  # numbers in the moments of all classes; where they would be more, classes are not told apart
@@ -67,7 +67,7 @@ class FeatureSums:
         told_apart = labels is not None and not by_label and can_tell_apart(classes, dimension)
         self.by_class = Moments.none(classes or 0, dimension) if told_apart else None
         # Not every tenth: images that were asked for by class come in the order of their classes.
-        self.place = torch.randperm(total, generator=generator(0, "groups of features"))
+        self.place = torch.randperm(total, generator=protocol_generator("groups of features"))
         self.some: list[Tensor] = []
         self.not_finite = torch.zeros((), dtype=torch.long)
         self.answers = None if answers is None else Answers.none(groups, answers)

@@ -13,7 +13,7 @@ from ddpm_lab.build import Model
 from ddpm_lab.device import Precision, autocast
 from ddpm_lab.diffusion import per_image, to_unit
 from ddpm_lab.records import Protocol, Record, unavailable
-from ddpm_lab.rng import generator
+from ddpm_lab.rng import protocol_generator
 from registry.datasets import ImageSet
 
 BATCH = 250
@@ -28,7 +28,7 @@ def held_out_record(
     `detail` has every bucket, `covered` those that the value is the mean of, and `covariance` that of the buckets' means, from
     which the interval over images follows, for other choices of buckets too (`over_shared`).
     """
-    chosen = torch.randperm(len(data.test), generator=generator(0, "held out"))[: min(n, JUDGED)]
+    chosen = torch.randperm(len(data.test), generator=protocol_generator("held out"))[: min(n, JUDGED)]
     labels = None if data.test.labels is None else data.test.labels[chosen]
     losses = held_out_loss(model, network, data.test.rows(chosen), labels, precision)
     protocol = Protocol(
@@ -64,7 +64,7 @@ def held_out_loss(model: Model, network: nn.Module, images: Tensor, labels: Tens
     for start in range(0, len(images), BATCH):
         x0 = to_unit(images[start : start + BATCH].to(device))
         y = None if labels is None or model.classes is None else labels[start : start + BATCH].to(device)
-        rng = generator(0, "held out", start)
+        rng = protocol_generator("held out", start)
         eps = torch.randn(x0.shape, generator=rng).to(device)
         place = torch.rand(len(x0), generator=rng, dtype=torch.float64).to(device)
         for bucket in range(len(EDGES) - 1):

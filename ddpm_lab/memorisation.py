@@ -13,7 +13,7 @@ from ddpm_lab import distributed
 from ddpm_lab.neighbours import nearest_distances
 from ddpm_lab.progress import say
 from ddpm_lab.records import Protocol, Record
-from ddpm_lab.rng import generator
+from ddpm_lab.rng import protocol_generator
 from registry.datasets import ImageSet
 
 JUDGED = 1000  # images, at most: a thousand distances say what ten thousand would
@@ -24,7 +24,7 @@ class PixelSample:
     """At most JUDGED of the images, a fixed random choice."""
 
     def __init__(self, total: int) -> None:
-        self.place = torch.randperm(total, generator=generator(0, "judged for memorisation"))
+        self.place = torch.randperm(total, generator=protocol_generator("judged for memorisation"))
         self.images: list[Tensor] = []
 
     def add(self, start: int, images: Tensor) -> None:
@@ -74,7 +74,7 @@ class Memorisation:
 
     @cached_property
     def _held_out(self) -> Tensor:
-        chosen = torch.randperm(len(self.data.test), generator=generator(0, "memorisation"))[:JUDGED]
+        chosen = torch.randperm(len(self.data.test), generator=protocol_generator("memorisation"))[:JUDGED]
         return self._distances(self.data.test.rows(chosen))
 
     def _distances(self, images: Tensor) -> Tensor:

@@ -79,6 +79,12 @@ def drawn_by(record: Record) -> str | None:
     return ", ".join(word for word in words if word) or None
 
 
+def streams_of(record: Record) -> int | None:
+    """The version of the random streams that the images were sampled with; None where the lab did not sample them."""
+    made = record.get("generation", {})
+    return made.get("random_streams", 1) if "sampler" in made else None  # version 1 did not record itself
+
+
 def digits_of(record: Record) -> int:
     """Decimals that are worth printing."""
     return 5 if record["metric"] in {"KID", "held_out_loss"} else 3

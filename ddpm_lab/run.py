@@ -30,6 +30,7 @@ from ddpm_lab.progress import say
 from ddpm_lab.recipe import Recipe, dump, first_difference, load_recipe
 from ddpm_lab.records import describe, failures, settled
 from ddpm_lab.report import write_report
+from ddpm_lab.rng import STREAMS
 from ddpm_lab.run_folder import RunFolder, newest_unfinished, with_id
 from ddpm_lab.sample import Drawing
 from ddpm_lab.status import FAILURE, Interrupted, NotFinite
@@ -138,7 +139,7 @@ class Execution:
         state = self.trainer.state()
         if distributed.is_main():
             self.save_weights()
-            state |= {"rows": len(self.folder.read_metrics()), "costs": self.costs}
+            state |= {"rows": len(self.folder.read_metrics()), "costs": self.costs, "random_streams": STREAMS}
             Checkpoints(self.folder.checkpoints).save(images, state, self.experiment.train.checkpoints_kept)
         distributed.barrier()
 
@@ -248,8 +249,11 @@ class Execution:
             self.folder = old
             old.clear_partial()
             state = Checkpoints(old.checkpoints).load()
-            if state and not all(type(state.get(key)) is int and state[key] >= 0 for key in ("images", "rows")):
+            counts = ("images", "rows", "random_streams")
+            state = state and {"random_streams": 1, **state}  # version 1 did not record itself
+            if state and not all(type(state.get(key)) is int and state[key] >= 0 for key in counts):
                 raise BadInput(f"{old.checkpoints}: not the checkpoint of a run; it says nothing of images and rows")
+            _require_same_streams(old, state)
             old.cut_metrics(state["rows"] if state else 0)
             say(f"resuming {old.path} after {state['images'] if state else 0:,} images")
         else:
@@ -314,4 +318,14 @@ def _require_same(folder: RunFolder, recipe: Recipe) -> None:
     if difference := first_difference(old, new):
         raise BadInput(
             f"--resume: {folder.path} was begun with another {difference}; run it as it was, or start anew without --resume"
+        )
+
+
+def _require_same_streams(folder: RunFolder, state: State | None) -> None:
+    """A run without a checkpoint starts from its first image again, with the streams of today."""
+    if state and (version := state["random_streams"]) != STREAMS:
+        raise BadInput(
+            f"--resume: {folder.path} was trained with version {version} of the random streams, and this ddpm_lab has version"
+            f" {STREAMS} (other noise, another order of the data); resume it with the ddpm_lab that its environment.json names,"
+            " or start anew without --resume"
         )

@@ -25,7 +25,7 @@ from ddpm_lab.experiment import Experiment, Train
 from ddpm_lab.feed import Feed
 from ddpm_lab.optimizer import build_optimizer, try_step
 from ddpm_lab.progress import Progress
-from ddpm_lab.rng import generator
+from ddpm_lab.rng import generator, restart
 from ddpm_lab.status import Interrupted
 from registry.datasets import Images
 from registry.levels import AdaptiveLevels
@@ -175,7 +175,7 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         # Dropout's masks, too, are a function of the step; each process has its own, for its own images.
-        self._layers.manual_seed(generator(self.experiment.seed, "layers", self.images, distributed.rank()).initial_seed())
+        restart(self._layers, self.experiment.seed, "layers", self.images, distributed.rank())
         objective = self.objective if self._weighting is None else replace(self.objective, weighting=self._weighting)
         loss, losses = torch.zeros((), device=self.device), list[Tensor]()
         for part, last in _parts(batch, train.accumulate):

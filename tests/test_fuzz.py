@@ -30,6 +30,7 @@ from ddpm_lab.checkpoint import Checkpoints, load_weights
 from ddpm_lab.cli import main
 from ddpm_lab.loaded import _read_shape
 from ddpm_lab.recipe import dump, load_recipe
+from ddpm_lab.rng import STREAMS
 from ddpm_lab.run import Execution
 from ddpm_lab.run_folder import RunFolder
 from registry.datasets.idx import read_idx
@@ -344,7 +345,7 @@ def real_state(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         patch.chdir(ROOT)
         patch.setattr(Execution, "execute", lambda self: found.append(self.trainer.state()))
         assert _run("smoke", "--results", str(tmp_path_factory.mktemp("real")))[0] == 0
-    return {**found[0], "rows": 0, "costs": {}}
+    return {**found[0], "rows": 0, "costs": {}, "random_streams": STREAMS}
 
 
 IDX = bytes([0, 0, 8, 3]) + struct.pack(">3I", 3, 4, 4) + bytes(48)
