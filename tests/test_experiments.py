@@ -36,6 +36,20 @@ def test_every_budget_fits_every_experiment(budget: str) -> None:
         assert load_recipe(name, budget=budget).experiment.budget == budget
 
 
+def test_no_recipe_has_importance_levels_for_the_hybrid_loss() -> None:
+    """Nichol & Dhariwal 2021, section 3.3: they are for L_vlb; L_hybrid is trained with uniform levels."""
+    hybrid = [found for name in EXPERIMENTS if (found := load_recipe(name).experiment).variance.name == "learned_range"]
+    assert hybrid
+    assert {found.levels.name for found in hybrid} == {"uniform"}
+
+
+def test_edm_and_edm2_have_the_levels_that_were_published_for_each() -> None:
+    """P_mean and P_std: Karras et al. 2022, table 1; Karras et al. 2024, table 6, ImageNet 64."""
+    edm, edm2 = (load_recipe(name).experiment.levels for name in ("edm", "edm2"))
+    assert (edm.options["mean"], edm.options["std"]) == (-1.2, 1.2)
+    assert (edm2.options["mean"], edm2.options["std"]) == (-0.8, 1.6)
+
+
 def test_the_annotated_recipe_is_as_published() -> None:
     experiment = load_recipe("annotated").experiment
     assert experiment.timesteps == 200

@@ -6,26 +6,14 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from einops import einsum, rearrange
 from torch import Tensor
 from torch.utils.data import DataLoader
 from torchvision import transforms
 
 from peers import Peer, Pictures, to_uint8, without_end
-from registry.backbones.annotated_unet import HEAD_WIDTH, HEADS, AnnotatedUNet, LinearAttention
+from peers.annotated_network import PublishedUNet, ResNet
 
 TIMESTEPS = 200
-
-
-class PublishedAttention(LinearAttention):
-    """The same numbers in the published order: one convolution that is split, two products, and the projection last."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        q, k, v = rearrange(self.to_qkv(self.norm(x)), "b (n h d) x y -> n b h d (x y)", n=3, h=HEADS)
-        context = einsum(k.softmax(dim=-1), v, "b h d n, b h e n -> b h d e")
-        out = einsum(context, q.softmax(dim=-2) * HEAD_WIDTH**-0.5, "b h d e, b h d n -> b h e n")
-        out = self.to_out(rearrange(out, "b h d (x y) -> b (h d) x y", x=x.shape[2]))
-        return x + self.norm_out(out)  # type: ignore[no-any-return]
 
 
 class Annotated(Peer):
@@ -37,10 +25,7 @@ class Annotated(Peer):
     steps = TIMESTEPS
 
     def __init__(self) -> None:
-        self.network = self.drawn = AnnotatedUNet((1, 28, 28), None, 1, block="resnet")
-        for module in self.network.modules():
-            if isinstance(module, LinearAttention):
-                module.__class__ = PublishedAttention
+        self.network = self.drawn = PublishedUNet(ResNet)
         self.optimizer = torch.optim.Adam(self.network.parameters(), lr=1e-3)
         pictures = Pictures(
             transforms.RandomHorizontalFlip(), transforms.ToTensor(), transforms.Lambda(lambda image: 2 * image - 1)

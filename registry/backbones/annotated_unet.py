@@ -16,7 +16,7 @@ from registry.backbones import BACKBONES
 from registry.backbones.attention import attend, split_heads
 from registry.backbones.embeddings import ClassEmbedding, NoiseEmbedding
 from registry.backbones.sizes import require_halvings, require_multiple
-from registry.options import Count
+from registry.options import Count, Positive
 
 HEADS, HEAD_WIDTH = 4, 32
 GROUPS = 4
@@ -25,27 +25,29 @@ GROUPS = 4
 class ResNetBlock(nn.Module):
     """Two convolutions, each followed by group normalisation and SiLU (Ho et al. 2020, appendix B); noise enters between."""
 
-    def __init__(self, width_in: int, width: int, width_emb: int) -> None:
+    def __init__(self, width_in: int, width: int, width_emb: int | None) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(width_in, width, 3, padding=1)
         self.norm1 = nn.GroupNorm(GROUPS, width)
-        self.to_shift = nn.Linear(width_emb, width)
+        self.to_shift = None if width_emb is None else nn.Linear(width_emb, width)
         self.conv2 = nn.Conv2d(width, width, 3, padding=1)
         self.norm2 = nn.GroupNorm(GROUPS, width)
         self.skip = nn.Conv2d(width_in, width, 1) if width_in != width else nn.Identity()
 
     def forward(self, x: Tensor, emb: Tensor) -> Tensor:
-        h = F.silu(self.norm1(self.conv1(x))) + self.to_shift(F.silu(emb))[:, :, None, None]
+        h = F.silu(self.norm1(self.conv1(x)))
+        if self.to_shift is not None:
+            h = h + self.to_shift(F.silu(emb))[:, :, None, None]
         return self.skip(x) + F.silu(self.norm2(self.conv2(h)))  # type: ignore[no-any-return]
 
 
 class ConvNeXtBlock(nn.Module):
     """Depthwise 7 x 7, then two 3 x 3 convolutions that widen and narrow (after Liu et al. 2022, figure 4)."""
 
-    def __init__(self, width_in: int, width: int, width_emb: int) -> None:
+    def __init__(self, width_in: int, width: int, width_emb: int | None) -> None:
         super().__init__()
         self.depthwise = nn.Conv2d(width_in, width_in, 7, padding=3, groups=width_in)
-        self.to_shift = nn.Linear(width_emb, width_in)
+        self.to_shift = None if width_emb is None else nn.Linear(width_emb, width_in)
         self.layers = nn.Sequential(
             nn.GroupNorm(1, width_in),
             nn.Conv2d(width_in, 2 * width, 3, padding=1),
@@ -56,7 +58,9 @@ class ConvNeXtBlock(nn.Module):
         self.skip = nn.Conv2d(width_in, width, 1) if width_in != width else nn.Identity()
 
     def forward(self, x: Tensor, emb: Tensor) -> Tensor:
-        h = self.depthwise(x) + self.to_shift(F.gelu(emb))[:, :, None, None]
+        h = self.depthwise(x)
+        if self.to_shift is not None:
+            h = h + self.to_shift(F.gelu(emb))[:, :, None, None]
         return self.skip(x) + self.layers(h)  # type: ignore[no-any-return]
 
 
@@ -109,7 +113,10 @@ class FullAttention(nn.Module):
 class AnnotatedUNet(nn.Module):
     """The annotated diffusion U-Net (Rogge & Rasul 2022): linear attention at each resolution, full attention in the middle.
 
-    Each scale but the last halves the sides; `multipliers` give the width of each scale, in units of `width`.
+    Each scale but the last halves the sides; `multipliers` give the width of each scale, in units of `width`. `label_scale`
+    is what the noise label is multiplied by: the published network reads t itself, which of T steps is 1000 t / T times
+    T / 1000. With `published` the rest is the tutorial's too: frequencies down to 1 / 10,000, GELU in the embedding, and a
+    last block that is not told the noise.
     """
 
     def __init__(
@@ -121,6 +128,8 @@ class AnnotatedUNet(nn.Module):
         width: Count = 28,
         multipliers: Annotated[tuple[Count, ...], Field(min_length=1, max_length=10)] = (1, 2, 4),
         block: Literal["resnet", "convnext"] = "resnet",
+        label_scale: Positive = 1.0,
+        published: bool = False,
     ) -> None:
         super().__init__()
         require_halvings("annotated_unet", image_shape, 2 ** (len(multipliers) - 1))
@@ -129,7 +138,8 @@ class AnnotatedUNet(nn.Module):
         width_emb = 4 * width
         stem = width // 3 * 2
         widths = [stem, *(multiplier * width for multiplier in multipliers)]
-        self.embed_noise = NoiseEmbedding(width, width_emb)
+        self.label_scale = label_scale
+        self.embed_noise = NoiseEmbedding(width, width_emb, closed=published, activation=nn.GELU if published else nn.SiLU)
         self.embed_class = ClassEmbedding(classes, width_emb) if classes else None
         self.stem = nn.Conv2d(image_shape[0], stem, 7, padding=3)
 
@@ -148,11 +158,11 @@ class AnnotatedUNet(nn.Module):
         for width_in, width_out in reversed(list(itertools.pairwise(widths[1:]))):
             double = nn.ConvTranspose2d(width_in, width_in, 4, stride=2, padding=1)
             self.up.append(scale(2 * width_out, width_in, double))
-        self.head_block = make_block(width * multipliers[0], width, width_emb)
+        self.head_block = make_block(width * multipliers[0], width, None if published else width_emb)
         self.head = nn.Conv2d(width, channels_out, 1)
 
     def forward(self, x: Tensor, label: Tensor, y: Tensor | None = None) -> Tensor:
-        emb = self.embed_noise(label)
+        emb = self.embed_noise(self.label_scale * label)
         if self.embed_class is not None:
             emb = emb + self.embed_class(y)
         h = self.stem(x)

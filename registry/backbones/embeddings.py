@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -30,10 +31,12 @@ class Sinusoid(nn.Module):
 class NoiseEmbedding(nn.Module):
     """A sinusoid of the noise label, then a two-layer perceptron: [B] -> [B, width]."""
 
-    def __init__(self, frequencies: int, width: int, closed: bool = False) -> None:
+    def __init__(
+        self, frequencies: int, width: int, closed: bool = False, activation: Callable[[], nn.Module] = nn.SiLU
+    ) -> None:
         super().__init__()
         self.sinusoid = Sinusoid(frequencies, closed)
-        self.layers = nn.Sequential(nn.Linear(frequencies // 2 * 2, width), nn.SiLU(), nn.Linear(width, width))
+        self.layers = nn.Sequential(nn.Linear(frequencies // 2 * 2, width), activation(), nn.Linear(width, width))
 
     def forward(self, label: Tensor) -> Tensor:
         return self.layers(self.sinusoid(label))  # type: ignore[no-any-return]
