@@ -137,6 +137,7 @@ def _records(path: Path) -> list[Record]:
             for record in content["metrics"] if isinstance(content, dict) else content:
                 if record["value"] is not None:
                     float(record["value"]), str(record["fingerprint"]), dict(record["protocol"]), int(record["n"])
+                    streams_of(record)
                 found[json.dumps([record["metric"], record.get("fingerprint"), record.get("generation")])] = record
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             raise BadInput(f"{file}: not a list of measurements; `ddpm-lab evaluate {path}` writes one") from None

@@ -80,9 +80,18 @@ def drawn_by(record: Record) -> str | None:
 
 
 def streams_of(record: Record) -> int | None:
-    """The version of the random streams that the images were sampled with; None where the lab did not sample them."""
+    """The version of the random streams that the images were sampled with; None where the lab did not sample them.
+
+    Raises:
+        ValueError: the record has something else in its place.
+    """
     made = record.get("generation", {})
-    return made.get("random_streams", 1) if "sampler" in made else None  # version 1 did not record itself
+    if "sampler" not in made:
+        return None
+    version = made.get("random_streams", 1)  # version 1 did not record itself
+    if type(version) is not int:
+        raise ValueError(f"random_streams: {version!r} is not a version")
+    return version
 
 
 def digits_of(record: Record) -> int:

@@ -97,7 +97,10 @@ def test_what_is_missing_is_named(words: list[str], said: str, quick: Quick, run
 
 
 def test_a_damaged_file_is_named(quick: Quick, runs: Path) -> None:
-    (runs / "a/result.json").write_text('{"metrics": [{"metric": "FID", "value": "low"}]}')
-    done = quick("compare", "a", "b", cwd=runs)
-    assert done.returncode == 2
-    assert "a/result.json: not a list of measurements" in done.stderr
+    odd = _record(1.0)
+    odd["generation"] = {"sampler": "ddim", "random_streams": {}}
+    for record in ({"metric": "FID", "value": "low"}, odd):
+        (runs / "a/result.json").write_text(json.dumps({"metrics": [record]}))
+        done = quick("compare", "a", "b", cwd=runs)
+        assert done.returncode == 2
+        assert "a/result.json: not a list of measurements" in done.stderr
