@@ -32,8 +32,8 @@ from registry.blame import PartFails
 from registry.datasets import ImageSet
 from registry.errors import BadInput
 
-# A trial step takes the quickest quarter of several: whatever else runs on the machine makes some of them many times slower.
 TRIAL_STEPS, TRIAL_SECONDS, LONGEST_TRIAL = 8, 1.0, 6.0
+SPEEDUP = 0.75  # of n threads it is n to this power: a training step on two cores takes 158 ms with one thread, 94 with two
 
 
 def lines(recipe: Recipe, device: str | None, full: bool = False) -> Iterator[str]:
@@ -98,14 +98,16 @@ def _expected_time(experiment: Experiment, trainer: Trainer, drawing: Drawing) -
     """Timed on a few steps of the real thing, whose weights nobody keeps."""
     train = experiment.train
     batch = trainer.batch(0)
-    per_step = _seconds(lambda: trainer.step(batch))
+    per_step = _seconds(lambda: trainer.step(batch), trainer.device)
     training = per_step * trainer.total / train.batch
-    yield f"training    {trainer.total:,} images, about {clock(training)} ({train.batch / per_step:,.0f} images/s here and now)"
+    yield (
+        f"training    {trainer.total:,} images, about {clock(training)} ({train.batch / per_step:,.0f} images/s on an idle machine)"
+    )
     count = min(64, experiment.evaluate.n)
     level = torch.zeros(count, dtype=torch.float64, device=trainer.device)
     noisy = torch.zeros(count, *drawing.shape, device=trainer.device)
     with torch.inference_mode(), autocast(drawing.precision, trainer.device):
-        per_pass = _seconds(lambda: trainer.model.diffusion.denoise(trainer.network, noisy, level, None).x0)
+        per_pass = _seconds(lambda: trainer.model.diffusion.denoise(trainer.network, noisy, level, None).x0, trainer.device)
     passes = experiment.sampling.steps * experiment.evaluate.n / count
     yield (
         f"evaluation  N = {experiment.evaluate.n:,} by {experiment.sampling.sampler.name} in {experiment.sampling.steps} steps,"
@@ -113,14 +115,28 @@ def _expected_time(experiment: Experiment, trainer: Trainer, drawing: Drawing) -
     )
 
 
-def _seconds(call: Callable[[], Tensor | None]) -> float:
-    """Of one call: that of the quickest quarter, over a second and several calls; a slow network is judged by fewer."""
-    times: list[float] = []
-    while len(times) < 3 or (sum(times) < LONGEST_TRIAL and (len(times) < TRIAL_STEPS or sum(times) < TRIAL_SECONDS)):
-        start = time.monotonic()
-        result = call()
-        if result is not None:
-            float(result.sum())  # waits for the device
-        times.append(time.monotonic() - start)
-    # The first two warm up.
-    return sorted(times[2:])[(len(times) - 2) // 4]
+def _seconds(call: Callable[[], Tensor | None], device: torch.device) -> float:
+    """Of one call, on a machine that has nothing else to do.
+
+    On a CPU that is what the call costs on one thread, shared out among all of them: beside other programs threads wait for
+    each other, and the time on the wall is anything up to a hundred times more, from one trial to the next.
+    """
+    threads, clock = torch.get_num_threads(), time.monotonic
+    if device.type == "cpu":
+        torch.set_num_threads(1)
+        clock = time.process_time
+    try:
+        times, begun = list[float](), time.monotonic()
+        # The first one warms up; a slow network is judged by fewer.
+        while len(times) < 2 or (
+            time.monotonic() - begun < LONGEST_TRIAL and (len(times) <= TRIAL_STEPS or sum(times) < TRIAL_SECONDS)
+        ):
+            start = clock()
+            result = call()
+            if result is not None:
+                float(result.sum())  # waits for the device
+            times.append(clock() - start)
+    finally:
+        torch.set_num_threads(threads)
+    quick = sorted(times[1:])[(len(times) - 1) // 4]
+    return quick / threads**SPEEDUP if device.type == "cpu" else quick
