@@ -19,7 +19,7 @@ from ddpm_lab.device import (
     pick_precision,
     settle,
 )  # fmt: skip
-from ddpm_lab.evaluate import tried_extractor
+from ddpm_lab.evaluate import CAVEAT, suited_first, suits, tried_extractor
 from ddpm_lab.experiment import Experiment
 from ddpm_lab.fit import require_fit, terminal_snr, warnings
 from ddpm_lab.loaded import guides
@@ -31,6 +31,8 @@ from ddpm_lab.trial import try_parts
 from registry.blame import PartFails
 from registry.datasets import ImageSet
 from registry.errors import BadInput
+from registry.features import made_for
+from registry.plugins import SHELVES
 
 TRIAL_STEPS, TRIAL_SECONDS, LONGEST_TRIAL = 8, 1.0, 6.0
 SPEEDUP = 0.75  # of n threads it is n to this power: a training step on two cores takes 158 ms with one thread, 94 with two
@@ -62,6 +64,9 @@ def lines(recipe: Recipe, device: str | None, full: bool = False) -> Iterator[st
     yield f"network     {parameter_count(model):,} parameters, {flops / 1e9:.3f} GFLOP per image forward"
     path = model.diffusion.path
     yield f"path        {experiment.schedule.name}, T = {path.steps}, terminal SNR {terminal_snr(path):.2e}"
+    for choice in suited_first(experiment.evaluate.features, data):
+        made = made_for(SHELVES["features"].part(choice.name).make)
+        yield f"features    {choice.name}{'' if suits(choice, data) else f', {CAVEAT} but for {made}'}"
     layout = describe_memory_format(experiment.train.memory_format, torch_device)
     compiled = ", compiled" if pick_compile(experiment.train.compile, torch_device) else ""
     yield f"machine     {describe_device(torch_device)}; {precision}, {layout}{compiled}"
@@ -99,10 +104,8 @@ def _expected_time(experiment: Experiment, trainer: Trainer, drawing: Drawing) -
     train = experiment.train
     batch = trainer.batch(0)
     per_step = _seconds(lambda: trainer.step(batch), trainer.device)
-    training = per_step * trainer.total / train.batch
-    yield (
-        f"training    {trainer.total:,} images, about {clock(training)} ({train.batch / per_step:,.0f} images/s on an idle machine)"
-    )
+    training, speed = per_step * trainer.total / train.batch, train.batch / per_step
+    yield f"training    {trainer.total:,} images, about {clock(training)} ({speed:,.0f} images/s on an idle machine)"
     count = min(64, experiment.evaluate.n)
     level = torch.zeros(count, dtype=torch.float64, device=trainer.device)
     noisy = torch.zeros(count, *drawing.shape, device=trainer.device)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from ddpm_lab.buckets import over_shared
 from ddpm_lab.json_text import read_json
 from ddpm_lab.progress import say
-from ddpm_lab.records import HIGHER, Record, difference, drawn_by, streams_of
+from ddpm_lab.records import HIGHER, Record, difference, drawn_by, measured_by, streams_of
 from ddpm_lab.run_folder import RESOLVED, RunFolder
 from ddpm_lab.text import aligned
 from registry.errors import BadInput, did_you_mean
@@ -70,7 +70,7 @@ def lines(names: Sequence[str], metric: str, extractor: str | None, n: int | Non
     )
     floor = f" floor {first['floor']:.4g};" if first.get("floor") is not None else ""
     yield (
-        f"{protocol['metric']} by {first['extractor']}, N = {first['n']:,} against {protocol['reference']};{floor} protocol"
+        f"{protocol['metric']} by {measured_by(first)}, N = {first['n']:,} against {protocol['reference']};{floor} protocol"
         f" {first['fingerprint']}{buckets}"
     )
 

@@ -22,7 +22,7 @@ from ddpm_lab.loaded import Run
 from ddpm_lab.plots import plain_numbers
 from ddpm_lab.progress import say
 from ddpm_lab.reconstruct import reconstruct
-from ddpm_lab.records import Record
+from ddpm_lab.records import Record, measured_by
 from ddpm_lab.sample import Drawing
 from ddpm_lab.status import NotFinite
 from ddpm_lab.text import aligned
@@ -115,8 +115,8 @@ def lines(rows: list[dict[str, Any]], kind: Kind, extractor: str) -> Iterator[st
     yield from aligned([["", "evaluations", "FID", "95 %"], *cells])
     record = _fid(rows[0], extractor)
     yield (
-        f"FID by {extractor}, N = {record['n']:,} against {record['protocol']['reference']}; floor {record['floor']:.3f};"
-        f" protocol {record['fingerprint']}"
+        f"FID by {measured_by(record)}, N = {record['n']:,} against {record['protocol']['reference']};"
+        f" floor {record['floor']:.3f}; protocol {record['fingerprint']}"
     )
 
 

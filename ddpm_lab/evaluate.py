@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import asdict
 from typing import Any
 from typing import Protocol as Interface
@@ -19,28 +20,34 @@ from ddpm_lab.memorisation import Memorisation, PixelSample
 from ddpm_lab.metrics import KID_SUBSET, KID_SUBSETS, Value, all_values, answered, distance, frechet, kernel
 from ddpm_lab.neighbours import MANIFOLD, NEIGHBOURS
 from ddpm_lab.progress import Progress, say
-from ddpm_lab.records import Protocol, Record, not_finite, settled, unavailable
+from ddpm_lab.records import USUAL, Protocol, Record, not_finite, settled, unavailable
 from ddpm_lab.rng import protocol_generator
 from ddpm_lab.status import NotFinite
 from registry.blame import PartFails, on_behalf_of
 from registry.datasets import ImageSet
 from registry.errors import BadInput
-from registry.features import Extractor
+from registry.features import Extractor, made_for
+from registry.plugins import SHELVES
 
 BATCH, CHUNK = 500, 50  # images that are fetched at once, and shown to the extractor at once on a CPU
+CAVEAT = "not made for this data"
 QUANTISATION = "uint8, rounded to nearest"
 
 
 class Evaluator:
     """One extractor and one reference, for any number of image sets."""
 
-    def __init__(self, choice: Choice, data: ImageSet, device: torch.device) -> None:
-        """Loads the extractor and the reference statistics, from the cache where they are known.
+    def __init__(
+        self, choice: Choice, data: ImageSet, device: torch.device, wanted: AbstractSet[str] = USUAL
+    ) -> None:  # fmt: skip
+        """Loads the extractor and the reference statistics, from the cache where they are known. Of the metrics beside the FID
+        those are measured that are `wanted`.
 
         Raises:
             BadInput: the extractor's weights cannot be had, or it fails.
         """
-        self.name = choice.name
+        self.name, self.wanted = choice.name, wanted
+        self.caveat = None if suits(choice, data) else CAVEAT
         self.device = device
         self.data = data
         self.extractor = tried_extractor(choice, data, device)
@@ -80,14 +87,16 @@ class Evaluator:
             NotFinite: the features are not.
         """
         _require_finite(images)
-        return {"FID": frechet(self.reference.moments, images.moments), "KID": kernel(self.reference, images)}
+        found = {"FID": frechet(self.reference.moments, images.moments)}
+        return found | ({"KID": kernel(self.reference, images)} if "KID" in self.wanted else {})
 
     def all_values(self, images: Measured, extrapolate: bool = False) -> dict[str, Value]:
         """All metrics that the extractor, the data and the images allow."""
         names = self.data.class_names
-        found = all_values(self.reference, images, names, extrapolate)
+        found = all_values(self.reference, images, names, extrapolate, self.wanted)
         if names is not None and self.extractor.class_names == names and len(self.reference.groups.count) == len(names):
-            found |= answered(self.reference, images, names)
+            said = answered(self.reference, images, names)
+            found |= {metric: value for metric, value in said.items() if metric in self.wanted}
         return found
 
     def floor(self, n: int, by_class: bool = False, extrapolate: bool = False) -> tuple[dict[str, Value], int]:
@@ -131,8 +140,9 @@ class Evaluator:
             protocol, floor = self.protocol(metric, n), floors.get(metric, Value(None))
             records.append(
                 settled({
-                    "metric": metric, "extractor": self.name, "value": found.value, "interval": found.interval, "n": n,
-                    "floor": floor.value, "floor_interval": floor.interval, "floor_n": floor_n, "detail": found.detail,
+                    "metric": metric, "extractor": self.name, "caveat": self.caveat,
+                    "value": found.value, "interval": found.interval, "n": n, "floor": floor.value,
+                    "floor_interval": floor.interval, "floor_n": floor_n, "detail": found.detail,
                     "fingerprint": protocol.fingerprint, "protocol": asdict(protocol), "generation": generation,
                 })
             )  # fmt: skip
@@ -252,14 +262,26 @@ def _require_finite(images: Statistics) -> None:
         raise NotFinite(_not_finite(images))
 
 
-def evaluators(choices: Iterable[Choice], data: ImageSet, device: torch.device) -> tuple[list[Evaluator], list[Record]]:
-    """The evaluators that can be had, and a record for each one that cannot."""
+def suits(choice: Choice, data: ImageSet) -> bool:
+    """Whether an extractor was made for such data, as far as it says."""
+    return made_for(SHELVES["features"].part(choice.name).make).fits(data.image_shape, data.name)
+
+
+def suited_first(choices: Iterable[Choice], data: ImageSet) -> list[Choice]:
+    """Those that were made for such data, then the others."""
+    return sorted(choices, key=lambda choice: not suits(choice, data))
+
+
+def evaluators(
+    choices: Iterable[Choice], data: ImageSet, device: torch.device, wanted: AbstractSet[str] = USUAL
+) -> tuple[list[Evaluator], list[Record]]:
+    """The evaluators that can be had, those made for such data first, and a record for each one that cannot."""
     ready, missing = [], []
-    for choice in choices:
+    for choice in suited_first(choices, data):
         found, trouble = None, BadInput("another process of this run cannot have it")
         with distributed.first_on_each_machine():
             try:
-                found = Evaluator(choice, data, device)
+                found = Evaluator(choice, data, device, wanted)
             except PartFails:
                 raise
             except BadInput as error:
@@ -307,4 +329,6 @@ def evaluate_images(
         for evaluator, images in zip(ready, measured, strict=True)
         for record in evaluator.results(images, generation, extrapolate)
     ]
+    if "memorisation" not in ready[0].wanted:
+        return records
     return [*records, *map(settled, Memorisation(ready[0].data, ready[0].device).results(pixels, generation))]

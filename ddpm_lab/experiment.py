@@ -8,7 +8,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSeriali
 
 from ddpm_lab.choice import Choice, chosen_by, from_shelf
 from ddpm_lab.optimizer import Rate, check_optimizer
-from registry.errors import BadInput
+from ddpm_lab.records import METRICS, USUAL
+from registry.errors import BadInput, did_you_mean
 from registry.options import Count, Fraction, NonNegativeInt, Positive
 from registry.plugins import SHELVES
 from registry.shelf import OptionError
@@ -103,11 +104,25 @@ class Sampling(_Section):
 _Images = Annotated[int, Field(ge=2, le=10_000_000)]
 
 
+def _read_metrics(value: Any) -> Any:
+    for metric in value if isinstance(value, (list, tuple)) else ():
+        if metric not in METRICS:
+            raise BadInput(f"there is no metric '{metric}'; {did_you_mean(str(metric), METRICS)}")
+    return value
+
+
 class Evaluate(_Section):
     features: Annotated[tuple[_field("features"), ...], Field(strict=False)] = ()  # type: ignore[valid-type]
     n: _Images = 2000
     every: Count | None = None  # images
     n_during: _Images = 500
+    # Beside the FID, which is always measured; null: all of them.
+    metrics: Annotated[tuple[str, ...] | None, Field(strict=False), BeforeValidator(_read_metrics)] = None
+
+    @property
+    def wanted(self) -> frozenset[str]:
+        """The metrics that are measured at the end."""
+        return USUAL if self.metrics is None else frozenset(self.metrics)
 
 
 def _by_name(value: Any) -> Any:

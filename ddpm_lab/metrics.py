@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Set as AbstractSet
 from typing import Any, NamedTuple
 
 import torch
@@ -13,6 +14,7 @@ from ddpm_lab.feature_statistics import Answers, Measured, Statistics
 from ddpm_lab.interval import frechet_interval
 from ddpm_lab.moments import Moments
 from ddpm_lab.neighbours import NEIGHBOURS, density_coverage, precision_recall
+from ddpm_lab.records import USUAL
 
 KID_SUBSETS = 100
 KID_SUBSET = 1000
@@ -28,24 +30,30 @@ class Value(NamedTuple):
 
 
 def all_values(
-    reference: Statistics, images: Measured, class_names: tuple[str, ...] | None, extrapolate: bool
-) -> dict[str, Value]:
-    """All that can be said of the images.
+    reference: Statistics, images: Measured, class_names: tuple[str, ...] | None, extrapolate: bool,
+    wanted: AbstractSet[str] = USUAL,
+) -> dict[str, Value]:  # fmt: skip
+    """All that can be said of the images: the FID, and of the others those that are wanted.
 
     `class_names` are the reference's; its groups are these classes. `images.answers` are of the same classes wherever the
     extractor has the same names, which is for the caller to see to.
     """
     found = {"FID": distance(reference, images)}
-    if extrapolate and (far := frechet_of_infinitely_many(reference.moments, images.groups)) is not None:
+    if (extrapolate or "FID_infinity" in wanted) and (
+        far := frechet_of_infinitely_many(reference.moments, images.groups)
+    ) is not None:
         found["FID_infinity"] = Value(far)
-    found["KID"] = Value(kernel(reference, images))
+    if "KID" in wanted:
+        found["KID"] = Value(kernel(reference, images))
     ours, theirs = images.some, reference.some
     if min(len(ours), len(theirs)) > NEIGHBOURS:
-        found |= zip(("precision", "recall"), map(Value, precision_recall(ours, theirs)), strict=True)
-        found |= zip(("density", "coverage"), map(Value, density_coverage(ours, theirs)), strict=True)
-    if images.answers is not None:
+        for pair, measured in ((("precision", "recall"), precision_recall), (("density", "coverage"), density_coverage)):
+            if not wanted.isdisjoint(pair):
+                both = zip(pair, map(Value, measured(ours, theirs)), strict=True)
+                found |= {metric: value for metric, value in both if metric in wanted}
+    if images.answers is not None and "IS" in wanted:
         found["IS"] = inception_score(images.answers, images.groups.count)
-    if class_names is None:
+    if class_names is None or "class_FID" not in wanted:
         return found
     if images.by_class is not None and len(reference.groups.count) == len(class_names):
         enough = (reference.groups.count > 1) & (images.by_class.count > 1)  # a class may be empty

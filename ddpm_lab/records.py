@@ -14,6 +14,7 @@ METRICS = (
     "FID", "FID_infinity", "KID", "precision", "recall", "density", "coverage", "IS", "class_FID", "class_shares",
     "class_agreement", "memorisation", "held_out_loss",
 )  # fmt: skip
+USUAL = frozenset(METRICS) - {"FID_infinity"}  # what is measured where nobody says what
 HIGHER = {"IS", "precision", "recall", "density", "coverage", "class_agreement"}  # is better; of all others less is
 
 
@@ -39,6 +40,11 @@ class Protocol:
 def unavailable(metric: str, extractor: str, why: str) -> Record:
     """The record of a value that cannot be had."""
     return {"metric": metric, "extractor": extractor, "value": None, "unavailable": why}
+
+
+def measured_by(record: Record) -> str:
+    """`fashion_cnn`, or `fashion_cnn, not made for this data`."""
+    return ", ".join(filter(None, (record["extractor"], record.get("caveat"))))
 
 
 def not_finite(metric: str, extractor: str, why: str) -> Record:
@@ -111,7 +117,7 @@ def describe(record: Record) -> str:
     low_high = record.get("interval")
     around = f", {low_high[0]:.{digits}f} to {low_high[1]:.{digits}f}" if low_high else ""
     return (
-        f"{record['metric']} {record['value']:.{digits}f}{around} ({record['extractor']}, N = {record['n']:,} against"
+        f"{record['metric']} {record['value']:.{digits}f}{around} ({measured_by(record)}, N = {record['n']:,} against"
         f" {record['protocol']['reference']};{floor} {drawn_by(record) or 'made by: unknown'};"
         f" protocol {record['fingerprint']})"
     )

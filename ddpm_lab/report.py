@@ -11,7 +11,7 @@ import jinja2
 from ddpm_lab.files import write_text
 from ddpm_lab.json_text import read_json
 from ddpm_lab.plots import svg_of_curves
-from ddpm_lab.records import drawn_by
+from ddpm_lab.records import drawn_by, measured_by
 from ddpm_lab.run_folder import RunFolder
 from registry.files import PICTURE, YAML, read_file, read_text
 
@@ -25,7 +25,7 @@ def write_report(folder: RunFolder, result: dict[str, Any]) -> None:
         loader=jinja2.PackageLoader("ddpm_lab"), autoescape=True, trim_blocks=True, lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )  # fmt: skip
-    environment.filters |= {"clock": clock, "drawn_by": drawn_by}
+    environment.filters |= {"clock": clock, "drawn_by": drawn_by, "measured_by": measured_by}
     samples = sorted(folder.samples.glob("*.png"))
     page = environment.get_template("report.html").render(
         run=folder.id,

@@ -78,7 +78,7 @@ class Execution:
         require_fit(experiment, self.model, objective)
         try_parts(experiment, data, self.model, objective, self.procedure, precision)
         self.trainer = Trainer(experiment, self.model, objective, data.train, precision)
-        self.evaluators, self.missing = evaluators(experiment.evaluate.features, data, device)
+        self.evaluators, self.missing = evaluators(experiment.evaluate.features, data, device, experiment.evaluate.wanted)
         self.experiment, self.data, self.device, self.precision = experiment, data, device, precision
         self.costs = {"sampling_seconds": 0.0, "evaluation_seconds": 0.0}
         path, state = distributed.from_main(lambda: self._open(recipe, results, resume, run_id))
@@ -203,7 +203,8 @@ class Execution:
                 say(f"after {images:,} images: no FID in {evaluator.name}: {error}")
                 continue
             row |= {f"{metric}/{evaluator.name}": value for metric, value in values.items()}
-            how = f"{evaluator.name}, N = {n:,}, {self.experiment.weights} weights"
+            by = ", ".join(filter(None, (evaluator.name, evaluator.caveat)))
+            how = f"{by}, N = {n:,}, {self.experiment.weights} weights"
             say(f"after {images:,} images: FID {values['FID']:.3f} ({how})")
         self.costs["evaluation_seconds"] += time.monotonic() - start
         self.log(row)
@@ -295,7 +296,8 @@ class Execution:
         generation = describe_generation(sampling, self.experiment.weights, sampling.seed, self.precision)
         drawing = self.drawing()
         results = evaluate_images(self.evaluators, self._batches(n), n, generation, labels=drawing.labels(n))
-        if self.evaluators and distributed.is_main():
+        wanted = "held_out_loss" in self.experiment.evaluate.wanted
+        if self.evaluators and wanted and distributed.is_main():
             results.append(settled(held_out_record(self.model, drawing.network, self.data, n, self.precision, generation)))
         self.costs["evaluation_seconds"] += time.monotonic() - start
         return [*results, *self.missing]

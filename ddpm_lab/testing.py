@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from registry.datasets import ImageSet
 from registry.errors import BadInput
+from registry.features import MadeFor, made_for
 from registry.levels import AdaptiveLevels, KnownLevels
 from registry.path import NoisePath
 from registry.plugins import SHELVES
@@ -324,6 +325,10 @@ def _features(make: Callable[[], Any]) -> None:
     _require(k == extractor.classes, "logits are [B, K], K being the extractor's `classes`, or both are None")
     names = extractor.class_names
     _require(names is None or len(names) == k, "`class_names` has a name for each logit, or is None")
+    early = made_for(getattr(make, "func", make))
+    _require(
+        isinstance(early, MadeFor) and early == made_for(extractor), "`made_for` is a MadeFor, and an attribute of the class"
+    )
     _require(bool(extractor.hash and extractor.resize), "an extractor carries the hash of its weights and its resize rule")
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from registry.datasets.fashion_mnist import CLASS_NAMES
-from registry.features import FEATURES
+from registry.features import FEATURES, MadeFor
 
 WEIGHTS = Path(__file__).with_name("fashion_cnn.safetensors")
 SIZE = 28
@@ -45,6 +45,7 @@ class FashionCNNFeatures:
     dimension = 128
     class_names = CLASS_NAMES
     classes = len(CLASS_NAMES)
+    made_for = MadeFor((SIZE, SIZE), 1, "fashion_mnist")
     resize = "RGB averaged to gray; sizes other than 28 x 28 by antialiased bilinear"
 
     def __init__(self) -> None:
