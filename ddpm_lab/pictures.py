@@ -44,6 +44,7 @@ def unlike(file: Path, about: str) -> Path:
 def _about(file: Path) -> str | None:
     try:
         with Image.open(file) as picture:
-            return picture.info.get(ABOUT)
+            found = picture.info.get(ABOUT)
+            return found if isinstance(found, str) else None
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):  # a picture of somebody else's, or none
         return None
