@@ -17,6 +17,10 @@ from torch import Tensor
 from torch._C._distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
+from ddpm_lab.launcher import is_main as is_main
+from ddpm_lab.launcher import launched as launched
+from ddpm_lab.launcher import local_rank as local_rank
+from ddpm_lab.launcher import restarted as restarted
 from registry.errors import reason
 
 T = TypeVar("T")
@@ -28,11 +32,6 @@ class Gone(RuntimeError):
     """Another process of this run is not there, or no longer."""
 
 
-def launched() -> bool:
-    """Whether torchrun started this process."""
-    return "RANK" in os.environ and "WORLD_SIZE" in os.environ and "MASTER_ADDR" in os.environ
-
-
 def rank() -> int:
     """The number of this process, 0 being the main one, among those that share the work."""
     return dist.get_rank() if joined() else 0
@@ -41,21 +40,6 @@ def rank() -> int:
 def size() -> int:
     """How many processes share the work, on all machines together."""
     return dist.get_world_size() if joined() else 1
-
-
-def local_rank() -> int:
-    """The number of this process on its machine, and of its GPU."""
-    return int(os.environ.get("LOCAL_RANK", 0)) if launched() else 0
-
-
-def is_main() -> bool:
-    """Whether this is the process that writes files, talks to the user and to W&B."""
-    return not launched() or os.environ["RANK"] == "0"
-
-
-def restarted() -> bool:
-    """Whether torchrun started the processes again after one of them died."""
-    return launched() and int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) > 0
 
 
 @contextlib.contextmanager

@@ -8,8 +8,8 @@ from types import TracebackType
 
 from tqdm import tqdm
 
-from ddpm_lab import distributed
 from ddpm_lab.files import discreet
+from ddpm_lab.launcher import is_main
 
 LINE_EVERY = 5.0  # seconds, at least, between two lines; and a hundredth of the whole, so that a night is a hundred lines
 
@@ -22,7 +22,7 @@ class Progress:
         self.what, self.total, self.done, self.passing = what, total, done, passing
         self._first, self._start, self._spoken, self._percent = done, time.monotonic(), time.monotonic(), self._whole_percent()
         self._bar: tqdm | None = None  # type: ignore[type-arg]
-        self._silent = not distributed.is_main()
+        self._silent = not is_main()
         if not self._silent and sys.stderr.isatty():
             width = f"{what:<10} {{percentage:3.0f}}%|{{bar}}| {{n:,.0f}}/{{total:,.0f}} images"
             self._bar = tqdm(
@@ -76,7 +76,7 @@ class Progress:
 
 def say(text: str) -> None:
     """A line for the user, above any bar; the main process speaks for all."""
-    if not distributed.is_main():
+    if not is_main():
         return
     tqdm.write(discreet(text), file=sys.stderr)
     sys.stderr.flush()

@@ -93,6 +93,12 @@ def _secrets_in(server: WandbServer, folder: Path) -> Iterator[str]:
         yield from (f"{word!r} in {place}" for word in words if word in body)
 
 
+def _peak_megabytes(process: int) -> float:
+    """What it has held at most, as the kernel has it."""
+    (line,) = (line for line in Path(f"/proc/{process}/status").read_text().splitlines() if line.startswith("VmHWM"))
+    return int(line.split()[1]) / 1024
+
+
 def test_everything_arrives_once_and_nothing_secret(
     server: WandbServer, folder: RunFolder, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -148,6 +154,9 @@ def test_best_is_the_lowest_fid_of_the_same_protocol(folder: RunFolder) -> None:
 def test_a_run_is_followed_and_goes_on_after_a_resume(server: WandbServer, folder: RunFolder) -> None:
     tracker = Tracker(Track(), folder, CONFIG)
     _train(folder, range(8))
+    _until(lambda: folder.id in server.runs and server.runs[folder.id].history)
+    assert tracker._follower is not None
+    assert _peak_megabytes(tracker._follower._process.pid) < 200  # it is there as long as the run; with torch it had 600
     tracker.finish(1)
     run = server.runs[folder.id]
     assert run.state == "failed"
