@@ -11,7 +11,7 @@ PYTEST = OMP_NUM_THREADS=1 $(PY) -m pytest -n 2
 flag = $(if $($(1)),$(2) $(3)$($(1))$(3))
 DRAWING = $(call flag,SAMPLER,--sampler) $(call flag,STEPS,--steps) $(call flag,SEED,--seed) \
           $(call flag,GUIDANCE,--guidance) $(call flag,WEIGHTS,--weights) $(call flag,DEVICE,--device)
-# Each of several processes gets its share of the cores.
+# torchrun would give each of several processes one thread; this much at most, and the lab leaves other runs their share.
 SHARE   = OMP_NUM_THREADS=$${OMP_NUM_THREADS:-$$(( ($$(getconf _NPROCESSORS_ONLN) + $(NPROC) - 1) / $(NPROC) ))}
 RUNNER  = $(if $(NPROC),$(SHARE) $(PY) -m torch.distributed.run --standalone --nproc-per-node=$(NPROC) -m ddpm_lab,$(LAB))
 RECIPE  = $(EXP) $(SET) --budget $(BUDGET) $(call flag,DEVICE,--device)

@@ -28,7 +28,7 @@ from reporting import RECIPE, save_distances, surroundings, write_report
 from torch import Tensor
 
 from ddpm_lab.choice import Choice
-from ddpm_lab.device import pick_device, settle
+from ddpm_lab.device import pick_device, pick_threads, settle
 from ddpm_lab.evaluate import Evaluator, evaluate_images, numbered
 from ddpm_lab.files import write_whole
 from ddpm_lab.npz import write_images
@@ -118,7 +118,7 @@ def _draw(name: str, mark: float) -> None:
     missing = [(number, file) for number, file in enumerate(_parts(folder, mark)) if not file.exists()]
     if not missing:
         return
-    settle(pick_device(None), "auto")  # the memory that it keeps changes no image, and halves the time
+    settle(pick_device(None), pick_threads("auto"))  # the memory that it keeps changes no image, and halves the time
     program = peers.kind(name)()
     program.load_state(torch.load(folder / f"mark-{mark:g}.pt", weights_only=True)["program"])
     for number, file in missing:

@@ -11,7 +11,7 @@ import matplotlib.pyplot as plt
 import torch
 from matplotlib.axes import Axes
 
-from ddpm_lab.device import pick_device, pick_precision, settle
+from ddpm_lab.device import pick_device, pick_precision, pick_threads, settle
 from ddpm_lab.environment import describe_environment
 from ddpm_lab.json_text import write_json
 from ddpm_lab.recipe import load_recipe
@@ -23,7 +23,7 @@ def surroundings(device: torch.device | None = None) -> dict[str, Any]:
     """The machine, set up as the default recipe has it, and described."""
     device = device or pick_device(None)
     train = load_recipe(RECIPE, []).experiment.train
-    settle(device, train.threads)
+    settle(device, pick_threads(train.threads))
     return describe_environment(device, pick_precision("auto", device), train)
 
 

@@ -20,6 +20,8 @@ import suite_report
 import suite_tracking
 from suite_file import Cell, Suite
 
+from ddpm_lab import live_runs
+from ddpm_lab.device import pick_threads
 from ddpm_lab.json_text import read_json, write_json
 from ddpm_lab.progress import say
 from ddpm_lab.run_folder import with_id
@@ -46,10 +48,12 @@ def main() -> None:
     folder, report = arguments.results / file.stem, arguments.reports / file.stem
     folder.mkdir(parents=True, exist_ok=True)
     if not arguments.report:
-        for number, cell in enumerate(cells, 1):
-            say(f"suite {file.stem}: run {number} of {len(cells)}: {cell.entry.name}, seed {cell.seed}")
-            _run(cell, folder, arguments.device)
-        _curves(suite, cells, folder, arguments.device)
+        with live_runs.announced():
+            os.environ[live_runs.FIXED] = str(threads_of(cells, folder))
+            for number, cell in enumerate(cells, 1):
+                say(f"suite {file.stem}: run {number} of {len(cells)}: {cell.entry.name}, seed {cell.seed}")
+                _run(cell, folder, arguments.device)
+            _curves(suite, cells, folder, arguments.device)
     page = suite_report.write(file.stem, suite, cells, folder, failures(folder), report)
     say(f"report: {page}")
     suite_tracking.send(file.stem, folder, report)
@@ -65,6 +69,12 @@ def failures(folder: Path) -> dict[str, int]:
     except BadInput as error:
         raise BadInput(f"{error}; remove it, and the runs that failed are tried again") from None
     return known
+
+
+def threads_of(cells: list[Cell], folder: Path) -> int:
+    """One number for all runs, because it changes their last bits: that of the first run that has begun, else a share."""
+    begun = (run.recorded_threads() for cell in cells if (run := with_id(folder, "*", cell.id)))
+    return pick_threads("auto", next((threads for threads in begun if threads), None))
 
 
 def _run(cell: Cell, folder: Path, device: str | None) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ddpm_lab.openmp import limit_spin
 from registry.errors import BadInput
 
 if TYPE_CHECKING:
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from ddpm_lab.loaded import Run
 
 __all__ = ["BadInput", "load"]
+
+limit_spin()  # here, because whatever of the lab is imported first, this file runs before it, and so before torch
 
 
 def load(run: str | Path, device: str | None = None) -> Run:

@@ -17,6 +17,7 @@ from ddpm_lab.device import (
     pick_compile,
     pick_device,
     pick_precision,
+    pick_threads,
     settle,
 )  # fmt: skip
 from ddpm_lab.evaluate import CAVEAT, suited_first, suits, tried_extractor
@@ -47,7 +48,7 @@ def lines(recipe: Recipe, device: str | None, full: bool = False) -> Iterator[st
     experiment = recipe.experiment
     torch_device = pick_device(device)
     precision = pick_precision(experiment.train.precision, torch_device)
-    settle(torch_device, experiment.train.threads)
+    settle(torch_device, pick_threads(experiment.train.threads))
     data = build_data(experiment)
     shape = DataShape.of(data)
     model = build_model(experiment, shape, torch_device)

@@ -11,6 +11,7 @@ import traceback
 from pathlib import Path
 from typing import NoReturn
 
+from ddpm_lab import live_runs
 from ddpm_lab.console import lasting_stderr, without_hangup
 from ddpm_lab.status import BAD_INPUT, FAILURE, Interrupted
 from registry.errors import BadInput, kind_and_reason, printable, reason
@@ -216,6 +217,15 @@ def _blamed(error: BaseException) -> str:
 
 
 def _dispatch(arguments: argparse.Namespace) -> None:
+    if arguments.command in {"run", "sweep"}:
+        # Before torch, which takes a second or two: runs that start together then know of each other when they choose threads.
+        with live_runs.announced():
+            _execute(arguments)
+    else:
+        _execute(arguments)
+
+
+def _execute(arguments: argparse.Namespace) -> None:
     # Imported by command: `--help` and a typing error need no torch.
     if arguments.command == "list":
         from ddpm_lab.listing import lines

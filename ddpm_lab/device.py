@@ -13,7 +13,8 @@ from typing import Literal
 import torch
 from torch.utils._triton import has_triton
 
-from ddpm_lab import distributed
+from ddpm_lab import distributed, launcher, live_runs
+from ddpm_lab.progress import say
 from registry.errors import BadInput
 
 Precision = str  # "fp32" or "bf16"
@@ -60,15 +61,38 @@ def pick_compile(wanted: bool | Literal["auto"], device: torch.device) -> bool:
     return bool(device.type == "cuda" and has_triton()) if wanted == "auto" else wanted
 
 
-def settle(device: torch.device, threads: int | Literal["auto"]) -> None:
-    """Set this process up to compute: its threads, and its memory.
+def pick_threads(wanted: int | Literal["auto"], recorded: int | None = None) -> int:
+    """`auto` is this run's share of the cores among the runs of the lab that are at work here; OMP_NUM_THREADS is its limit.
 
-    `auto` is torch's own choice (one thread for each core, or OMP_NUM_THREADS), but not more than a container may use.
+    The number of threads changes the last bits of a result. So a run that goes on keeps what it `recorded`, and the runs of a
+    suite or of a sweep keep what that has fixed, as long as the machine has so many cores.
+
+    Raises:
+        BadInput: the fixed number is none.
     """
-    allowed = _allowed_cores()
-    count = min(torch.get_num_threads(), allowed) if threads == "auto" else threads
-    if count != torch.get_num_threads():
-        torch.set_num_threads(count)
+    if wanted != "auto":
+        return wanted
+    cores, others = _allowed_cores(), live_runs.others()
+    share = max(1, cores // (others + 1) // launcher.local_size())
+    crowd = f"{others} other run{'s' if others > 1 else ''} of the lab"
+    kept = recorded or live_runs.fixed()
+    if kept is not None:
+        threads = min(kept, cores)
+        if threads < kept:
+            say(f"threads: {threads}, not the {kept} that it began with, for want of cores; the last bits will differ")
+        elif others and threads > share:
+            say(f"warning: {threads} threads, as it began, beside {crowd} on {cores} cores: all will be much slower")
+        return threads
+    threads = min(torch.get_num_threads(), share)
+    if threads < min(torch.get_num_threads(), cores // launcher.local_size()):
+        say(f"threads: {threads} for {cores} cores, because {crowd} {'are' if others > 1 else 'is'} at work on this machine")
+    return threads
+
+
+def settle(device: torch.device, threads: int) -> None:
+    """Set this process up to compute: its threads, and its memory."""
+    if threads != torch.get_num_threads():
+        torch.set_num_threads(threads)
     if device.type == "cpu":
         _keep_freed_memory()
 

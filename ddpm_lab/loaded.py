@@ -17,7 +17,7 @@ from torch import Tensor
 from ddpm_lab import distributed
 from ddpm_lab.build import DataShape, Model, build_model, build_procedure
 from ddpm_lab.checkpoint import load_weights
-from ddpm_lab.device import pick_device, pick_precision, settle
+from ddpm_lab.device import pick_device, pick_precision, pick_threads, settle
 from ddpm_lab.experiment import Experiment, Sampling
 from ddpm_lab.progress import Progress
 from ddpm_lab.recipe import Recipe, load_recipe
@@ -46,7 +46,7 @@ class Run:
         self.experiment: Experiment = self.recipe.experiment
         self.device = pick_device(device)
         self.precision = pick_precision(self.experiment.train.precision, self.device)
-        settle(self.device, self.experiment.train.threads)
+        settle(self.device, pick_threads(self.experiment.train.threads))
         self.shape = _read_shape(self.folder)
 
     def drawing(self, sampling: Sampling) -> Drawing:

@@ -16,7 +16,7 @@ from ddpm_lab import distributed
 from ddpm_lab.build import DataShape, build_data, build_model, build_objective, build_procedure
 from ddpm_lab.checkpoint import Checkpoints, State, save_weights
 from ddpm_lab.cost import flops_if_countable, parameter_count, peak_gigabytes
-from ddpm_lab.device import pick_precision, settle
+from ddpm_lab.device import pick_precision, pick_threads, settle
 from ddpm_lab.environment import describe_environment
 from ddpm_lab.evaluate import evaluate_images, evaluators, measure
 from ddpm_lab.experiment import Experiment
@@ -67,7 +67,7 @@ class Execution:
         if experiment.weights not in (known := ["raw", *experiment.train.averages]):
             raise BadInput(f"sampling.weights: this run will have no '{experiment.weights}', but {', '.join(known)}")
         precision = pick_precision(experiment.train.precision, device)
-        settle(device, experiment.train.threads)
+        settle(device, distributed.from_main(lambda: self._threads(recipe, results, resume, run_id)))
         with distributed.first_on_each_machine():
             data = build_data(experiment)
         say(f"data: {data.name}, {len(data.train):,} + {len(data.test):,} images, from {data.source}")
@@ -81,7 +81,7 @@ class Execution:
         self.evaluators, self.missing = evaluators(experiment.evaluate.features, data, device, experiment.evaluate.wanted)
         self.experiment, self.data, self.device, self.precision = experiment, data, device, precision
         self.costs = {"sampling_seconds": 0.0, "evaluation_seconds": 0.0}
-        path, state = distributed.from_main(lambda: self._open(recipe, results, resume, run_id))
+        path, state = distributed.from_main(lambda: self._open(recipe, results, run_id))
         if not distributed.is_main():
             self.folder = RunFolder(path)
         if state is not None:
@@ -234,9 +234,13 @@ class Execution:
                 f"{self.folder.path}: FID could not be measured: {'; '.join(why)}; its weights and its report are kept"
             )
 
-    def _open(self, recipe: Recipe, results: Path, resume: bool, run_id: str | None) -> tuple[Path, State | None]:
-        """Find the run's folder, or make one: where it is, and the state to go on from, where there is one."""
-        state = None
+    def _threads(self, recipe: Recipe, results: Path, resume: bool, run_id: str | None) -> int:
+        """Find the run to go on with, which knows how many threads it has; the data's statistics depend on them already."""
+        self._old = self._find(recipe, results, resume, run_id)
+        return pick_threads(recipe.experiment.train.threads, self._old.recorded_threads() if self._old else None)
+
+    def _find(self, recipe: Recipe, results: Path, resume: bool, run_id: str | None) -> RunFolder | None:
+        """The run to go on with, held by this process; None where a new one begins."""
         if run_id is not None:
             old = with_id(results, recipe.name, run_id)
             if old is not None and not old.hold():
@@ -245,6 +249,11 @@ class Execution:
             old = newest_unfinished(results, recipe.name) if resume else None
         if resume and old is None and run_id is None:
             say(f"no unfinished run of {recipe.name} in {results}/; starting a new one")
+        return old
+
+    def _open(self, recipe: Recipe, results: Path, run_id: str | None) -> tuple[Path, State | None]:
+        """Make the run's folder, or open that of the one to go on with: where it is, and the state to go on from, if any."""
+        old, state = self._old, None
         if old is not None:
             _require_same(old, recipe)
             self.folder = old

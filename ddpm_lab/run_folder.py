@@ -118,6 +118,14 @@ class RunFolder:
         """Whether the run has come to its end."""
         return self.result.is_file()
 
+    def recorded_threads(self) -> int | None:
+        """The number of threads that the run began with, None where environment.json does not say."""
+        try:
+            threads = read_json(self.environment)["threads"]
+        except (OSError, BadInput, KeyError, TypeError):
+            return None
+        return threads if type(threads) is int and threads > 0 else None
+
     def tracked_as(self) -> dict[str, Any]:
         """What wandb.json says of the W&B run, nothing where there is none."""
         try:

@@ -19,7 +19,8 @@ import optuna
 from optuna.trial import FrozenTrial, Trial, TrialState
 from sqlalchemy.exc import OperationalError
 
-from ddpm_lab import sweep_file
+from ddpm_lab import live_runs, sweep_file
+from ddpm_lab.device import pick_threads
 from ddpm_lab.files import open_lock, write_text
 from ddpm_lab.follower import summary
 from ddpm_lab.json_text import read_json
@@ -62,6 +63,9 @@ class Sweep:
         self._child: subprocess.Popen[bytes] | None = None
         with self._alone():
             self.study = self._open(json.dumps([self.plan.model_dump(mode="json"), overrides, budget], sort_keys=True), file)
+            self.threads = pick_threads("auto", self.study.user_attrs.get("threads"))
+            if "threads" not in self.study.user_attrs:
+                self.study.set_user_attr("threads", self.threads)
 
     def execute(self) -> None:
         """Run what is left of the trials, then show the table and draw the plot.
@@ -171,6 +175,7 @@ class Sweep:
         ]
         say(f"sweep {self.name}: trial {trial.number + 1} of {total}: {' '.join(shown)}")
         environment = os.environ | {"WANDB_RUN_GROUP": os.environ.get("WANDB_RUN_GROUP", self.name)}
+        environment[live_runs.FIXED] = str(self.threads)  # the same for all trials: it changes the last bits of their values
         command = [*self._command(words), *self.extra, "--id", run_id]
         self._child = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL)
         pruned = self._follow(trial, run_id)

@@ -7,8 +7,8 @@ import pytest
 import torch
 from conftest import Lab, Quick
 
-from ddpm_lab import device
-from ddpm_lab.device import pick_compile, pick_memory_format, settle
+from ddpm_lab import device, live_runs
+from ddpm_lab.device import pick_compile, pick_memory_format, pick_threads, settle
 
 CPU = torch.device("cpu")
 
@@ -21,24 +21,18 @@ def test_auto_on_a_cpu() -> None:
 
 
 def test_auto_threads_stay_within_what_a_container_may_use(monkeypatch: pytest.MonkeyPatch) -> None:
-    before = torch.get_num_threads()
-    try:
-        torch.set_num_threads(3)
-        monkeypatch.setattr(device, "_allowed_cores", lambda: 8)
-        settle(CPU, "auto")
-        assert torch.get_num_threads() == 3
-        monkeypatch.setattr(device, "_allowed_cores", lambda: 2)
-        settle(CPU, "auto")
-        assert torch.get_num_threads() == 2
-        settle(CPU, 4)
-        assert torch.get_num_threads() == 4
-    finally:
-        torch.set_num_threads(before)
+    monkeypatch.setattr(live_runs, "others", lambda: 0)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+    monkeypatch.setattr(device, "_allowed_cores", lambda: 8)
+    assert pick_threads("auto") == 3
+    monkeypatch.setattr(device, "_allowed_cores", lambda: 2)
+    assert pick_threads("auto") == 2
+    assert pick_threads(4) == 4
 
 
 def test_memory_that_was_freed_is_not_mapped_again() -> None:
     """A page fault is the kernel's word for it. Fresh from the system, 64 MiB are 16,384 pages."""
-    settle(CPU, "auto")
+    settle(CPU, torch.get_num_threads())
 
     def faults() -> int:
         before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
