@@ -16,7 +16,7 @@ SHARE   = OMP_NUM_THREADS=$${OMP_NUM_THREADS:-$$(( ($$(getconf _NPROCESSORS_ONLN
 RUNNER  = $(if $(NPROC),$(SHARE) $(PY) -m torch.distributed.run --standalone --nproc-per-node=$(NPROC) -m ddpm_lab,$(LAB))
 RECIPE  = $(EXP) $(SET) --budget $(BUDGET) $(call flag,DEVICE,--device)
 
-.PHONY: run gallery bench bench-backbones bench-memory bench-speed bench-quality bench-evaluations bench-gpu sweep check list sample evaluate compare ema export sync test test-all fuzz lint setup help clean
+.PHONY: run gallery bench bench-backbones bench-memory bench-speed bench-quality bench-evaluations bench-contention bench-gpu sweep check list sample evaluate compare ema export sync test test-all fuzz lint setup help clean
 
 help: ## show this help
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -100,6 +100,9 @@ bench-quality: $(PEERS)/.installed ## [PROGRAMS="lab lucidrains"]: FID against t
 bench-evaluations: setup ## RUN=results/latest: FID against evaluations of the network (an hour on two cores, resumable); benchmarks/reports/evaluations
 	@test -n "$(RUN)" || { echo 'make bench-evaluations: name a run, such as RUN=results/latest' >&2; exit 2; }
 	@$(PY) benchmarks/evaluations.py $(RUN)
+
+bench-contention: setup ## [ROUNDS=20]: images/s of two and three runs at once (a quarter of an hour on two cores, resumable); benchmarks/reports/contention
+	@$(PY) benchmarks/contention.py $(call flag,ROUNDS,--rounds)
 
 bench-gpu: setup ## [NETWORKS="dit patch_unet"]: the step on a GPU (ends within ten minutes, resumable); benchmarks/reports/gpu
 	@$(PY) benchmarks/gpu.py $(NETWORKS)
