@@ -185,6 +185,8 @@ def tried_extractor(choice: Choice, data: ImageSet, device: torch.device) -> Ext
         PartFails: it does not, or does not say what it is.
         BadInput: its weights cannot be had.
     """
+    if len(data.train) < 2:
+        raise BadInput(f"dataset: '{data.name}' has one training image, and a distance between distributions needs two")
     extractor = build_extractor(choice)
     with on_behalf_of("features", choice.name, "cannot judge images"):
         told = ("dimension", "hash", "resize", "classes", "class_names")

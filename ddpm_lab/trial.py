@@ -23,6 +23,7 @@ from registry.samplers import Denoised, Grid
 
 IMAGES = 2
 STEPS = 4  # of the sampler: what one of third order needs to show itself whole
+ROUNDING = 1e-6  # of a level: the square of a square root may be a little more
 FAILS = "fails on two images"
 
 
@@ -57,7 +58,7 @@ def _batch(experiment: Experiment, data: ImageSet, model: Model, objective: Obje
         top = model.diffusion.path.steps - 1
         _require(batch.level, (IMAGES,), "levels")
         _require(batch.importance, (IMAGES,), "importance")
-        if not bool(((batch.level >= 0) & (batch.level <= top)).all()):
+        if not bool(((batch.level >= 0) & (batch.level <= top + ROUNDING)).all()):
             raise ValueError(f"gives levels {batch.level.tolist()}, which do not lie between 0 and T - 1 = {top}")
     return batch
 
@@ -101,7 +102,8 @@ def _sample(experiment: Experiment, model: Model, procedure: Procedure, batch: B
     levels, path = procedure.grid.levels, procedure.grid.path
     with on_behalf_of("grids", sampling.grid.name, "does not suit the path"):
         _require(levels, (sampling.steps,), "levels")
-        if not bool(((levels >= 0) & (levels <= path.steps - 1)).all() & (levels.diff() <= 0).all()):
+        within = (levels >= 0) & (levels <= path.steps - 1 + ROUNDING)
+        if not bool(within.all() & (levels.diff() <= 0).all()):
             raise ValueError("gives levels that do not fall, or that leave the path")
     network: Network = model.network.eval()
     y = None if model.classes is None else torch.zeros(IMAGES, dtype=torch.long, device=levels.device)

@@ -125,7 +125,7 @@ class NoisePath:
     def _angle(self, level: Tensor) -> Tensor:
         level = level.to(torch.float64)
         if self.steps == 1:
-            return self.angle.expand(level.shape)
+            return self.angle[0].expand(level.shape)
         below = self._knot_below(level)
         return torch.lerp(self.angle[below], self.angle[below + 1], level - below)
 

@@ -12,7 +12,7 @@ import signal
 import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import pytest
@@ -25,7 +25,7 @@ from PIL import Image
 from safetensors.torch import save
 from torch import nn
 
-from ddpm_lab import recipe
+from ddpm_lab import check, recipe
 from ddpm_lab.checkpoint import Checkpoints, load_weights
 from ddpm_lab.cli import main
 from ddpm_lab.loaded import _read_shape
@@ -37,6 +37,7 @@ from registry.datasets.idx import read_idx
 from registry.datasets.image_folder import image_folder
 from registry.datasets.npz_reader import read_images, read_labels
 from registry.errors import BadInput
+from registry.plugins import SHELVES
 
 EXAMPLES = int(os.environ.get("FUZZ", "0"))
 PATIENCE = 60  # seconds, after which an example counts as a hang
@@ -258,6 +259,73 @@ def test_a_run_is_whole_or_not_there(changes: list[str], unexecuted: None, tmp_p
         (run,) = results.glob("smoke/*")
         assert load_recipe(str(run)).experiment.track.name
         assert _read_shape(RunFolder(run)).name
+
+
+# --- small numbers ---------------------------------------------------------------------------------------------------------
+
+NO_FRILLS = [
+    "train.samples_every=null",
+    "train.checkpoint_every=null",
+    "track=none",
+    "backbone={name: mlp, width: 8, depth: 1}",
+]
+PARTS = {
+    key: [part.name for part in SHELVES[shelf] if part.name != "autoguidance"]
+    for key, shelf in {
+        "schedule": "schedules", "target": "targets", "sampling.sampler": "samplers", "sampling.grid": "grids",
+        "levels": "levels", "weighting": "weightings", "variance": "variances", "loss": "losses",
+    }.items()
+}  # fmt: skip
+
+
+class Small(NamedTuple):
+    """A data set of a few small images in an .npz, and what is made of it."""
+
+    shape: tuple[int, int, int, int]  # N, H, W, C
+    labels: bool
+    words: list[str]
+
+
+@st.composite
+def smalls(draw: st.DrawFn) -> Small:
+    """As few of everything as there can be, with any parts."""
+    count, side, few = draw(st.integers(2, 6)), draw(st.integers(1, 9)), st.integers(1, 4)
+    steps = draw(few)
+    batch = draw(st.integers(1, min(count - 1, 2)))
+    numbers = {
+        "timesteps": steps, "sampling.steps": draw(st.integers(1, steps)), "train.batch": batch,
+        "train.images": batch * draw(few), "evaluate.n": draw(st.integers(2, 4)), "evaluate.n_during": draw(st.integers(2, 4)),
+        "sampling.batch": draw(few), "evaluate.every": draw(st.sampled_from(["null", 1])),
+        "train.ema": draw(st.sampled_from(["null", "{half_life: 2}", "[{name: power}]"])),
+    }  # fmt: skip
+    parts = {key: draw(st.sampled_from(names)) for key, names in PARTS.items() if draw(st.booleans())}
+    labels = draw(st.booleans())
+    words = [f"{key}={value}" for key, value in {**numbers, **parts, "classes": str(labels).lower()}.items()]
+    return Small((count, side, side, draw(st.sampled_from([1, 3]))), labels, words)
+
+
+ONE_STEP = ["timesteps=1", "sampling.steps=1", "train.batch=2", "train.images=2", "evaluate.n=2", "evaluate.n_during=2"]
+
+
+@fuzz(4)
+@given(small=smalls())
+@example(small=Small((12, 8, 8, 1), False, [*ONE_STEP, "sampling.sampler=heun"]))
+@example(small=Small((2, 8, 8, 1), False, [word.replace("train.batch=2", "train.batch=1") for word in ONE_STEP]))
+def test_what_check_accepts_runs(
+    small: Small, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(check, "TRIAL_SECONDS", 0)  # its estimate of time is not what is compared
+    folder = tmp_path_factory.mktemp("small")
+    pixels = np.random.default_rng(0).integers(0, 256, small.shape, dtype=np.uint8)
+    np.savez(folder / "x.npz", pixels, *([np.arange(len(pixels)) % 2] if small.labels else []))
+    words = ["smoke", f"dataset={{name: npz, file: '{folder}/x.npz'}}", *NO_FRILLS, *small.words]
+    with contextlib.redirect_stderr(io.StringIO()) as said, contextlib.redirect_stdout(said), _no_hang():
+        accepted = main(["check", *words])
+    status, more = _run(*words, "--results", str(folder / "results"))
+    assert status == accepted, f"{said.getvalue()} {more}"
+    assert status in (0, 2)
+    assert (folder / "results").exists() == (status == 0)
+    assert status or (folder / "results/latest/result.json").is_file()
 
 
 # --- files -----------------------------------------------------------------------------------------------------------------
