@@ -17,7 +17,7 @@ from ddpm_lab.buckets import over_shared
 from ddpm_lab.build import build_data
 from ddpm_lab.curve import known_points, points
 from ddpm_lab.evaluate import Evaluator
-from ddpm_lab.files import write_text
+from ddpm_lab.files import numbered, write_text
 from ddpm_lab.json_text import read_json, write_json
 from ddpm_lab.loaded import Run
 from ddpm_lab.plots import svg_of_curves, svg_of_intervals
@@ -201,10 +201,10 @@ def _copy_samples(suite: Suite, cells: list[Cell], folder: Path, report: Path) -
     found = {}
     for entry in suite.experiments:
         run = first_run(cells, entry.name, folder)
-        if run and (grids := sorted(run.samples.glob("*.png"))):
+        if run and (grids := numbered(run.samples, r"\.png")):
             (report / "samples").mkdir(exist_ok=True)
             found[entry.name] = report / "samples" / f"{entry.name}.png"
-            shutil.copyfile(grids[-1], found[entry.name])
+            shutil.copyfile(grids[-1][1], found[entry.name])
     return found
 
 

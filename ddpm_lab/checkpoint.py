@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file, save
 from torch import nn
 
-from ddpm_lab.files import sha256, write_text, write_whole
+from ddpm_lab.files import numbered, sha256, write_text, write_whole
 from ddpm_lab.progress import say
 from registry.errors import BadInput, reason
 from registry.files import CHECKSUM, WEIGHTS, read_text, required
@@ -49,7 +49,7 @@ class Checkpoints:
         write_whole(file, write)
         write_text(_checksum(file), f"{sha256(file)}  {file.name}\n")
         finished = self._finished()
-        for old in {*self.folder.glob("*.pt"), *finished} - set(finished[:keep]):
+        for old in {*(old for _, old in numbered(self.folder, r"\.pt")), *finished} - set(finished[:keep]):
             _checksum(old).unlink(missing_ok=True)
             old.unlink(missing_ok=True)
 
@@ -82,8 +82,7 @@ class Checkpoints:
 
     def _finished(self) -> list[Path]:
         """Newest first."""
-        found = [file.with_suffix("") for file in self.folder.glob("*.pt.sha256") if file.name.split(".")[0].isdigit()]
-        return sorted(found, key=lambda file: int(file.stem), reverse=True)
+        return [file.with_suffix("") for _, file in reversed(numbered(self.folder, r"\.pt\.sha256"))]
 
 
 def _checksum(file: Path) -> Path:

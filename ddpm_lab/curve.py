@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -215,8 +216,8 @@ class _Count:
 def _length(run: Run, name: str) -> tuple[int, float, str]:
     """For sorting: raw weights, exponential averages by half-life, power-function averages by width, others."""
     choice = run.experiment.train.averages.get(name)
-    if name.startswith("ema_std"):
-        return 2, float(name.removeprefix("ema_std")), name
+    if made := re.fullmatch(r"ema_std([0-9]+\.[0-9]+)", name):  # by `ddpm-lab ema`
+        return 2, float(made[1]), name
     if choice is None:
         return (0 if name == "raw" else 3), 0.0, name
     return (2 if choice.name == "power" else 1), float(next(iter(choice.options.values()))), name

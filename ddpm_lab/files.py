@@ -34,6 +34,15 @@ def sha256(file: Path) -> str:
     return digest.hexdigest()
 
 
+def numbered(folder: Path, ending: str) -> list[tuple[int, Path]]:
+    """The files whose names are a number of nine digits and then fit `ending`, a regular expression; in order.
+
+    Whatever else lies in the folder is somebody else's.
+    """
+    form = re.compile(rf"([0-9]{{9,18}}){ending}")
+    return sorted((int(match[1]), file) for file in folder.glob("*") if (match := form.fullmatch(file.name)))
+
+
 def open_lock(file: Path) -> int:
     """A descriptor of the file to lock, which is made where there is none; children do not inherit it.
 

@@ -13,6 +13,7 @@ from torch import nn
 
 from ddpm_lab.build import build_model
 from ddpm_lab.checkpoint import save_weights
+from ddpm_lab.files import numbered
 from ddpm_lab.loaded import Run
 from ddpm_lab.post_hoc import Profile, combination
 from registry.averages import AVERAGES
@@ -65,7 +66,7 @@ def reconstruct(run: Run, stds: Sequence[float]) -> list[str]:
 
 def _stored(run: Run) -> list[Stored]:
     found = []
-    for file in sorted(run.folder.snapshots.glob("*.safetensors")):
+    for _, file in numbered(run.folder.snapshots, r"(-[\w.-]+)?\.safetensors"):
         try:
             with safe_open(required(file, WEIGHTS), "pt") as stream:
                 about = json.loads(stream.metadata()["ddpm_lab"])

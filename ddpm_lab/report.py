@@ -8,7 +8,7 @@ from typing import Any
 
 import jinja2
 
-from ddpm_lab.files import write_text
+from ddpm_lab.files import numbered, write_text
 from ddpm_lab.json_text import read_json
 from ddpm_lab.plots import svg_of_curves
 from ddpm_lab.records import drawn_by, measured_by
@@ -26,7 +26,7 @@ def write_report(folder: RunFolder, result: dict[str, Any]) -> None:
         undefined=jinja2.StrictUndefined,
     )  # fmt: skip
     environment.filters |= {"clock": clock, "drawn_by": drawn_by, "measured_by": measured_by}
-    samples = sorted(folder.samples.glob("*.png"))
+    samples = numbered(folder.samples, r"\.png")
     page = environment.get_template("report.html").render(
         run=folder.id,
         experiment=folder.path.parent.name,
@@ -35,8 +35,8 @@ def write_report(folder: RunFolder, result: dict[str, Any]) -> None:
         resolved=read_text(folder.experiment, YAML),
         loss=svg_of_curves([("loss", _series(rows, "loss"))], "images seen", "loss"),
         distance=svg_of_curves(_distances(rows, result), "images seen", "FID"),
-        samples=[(f"{int(file.stem):,}", embedded(file)) for file in _spread(samples, 6)],
-        final=embedded(samples[-1]) if samples else "",
+        samples=[(f"{images:,}", embedded(file)) for images, file in _spread(samples, 6)],
+        final=embedded(samples[-1][1]) if samples else "",
         denoising=embedded(folder.path / "denoising.png"),
         speed=_median([row["images_per_second"] for row in rows if "images_per_second" in row]),
     )
@@ -66,7 +66,7 @@ def embedded(file: Path) -> str:
     return f"data:image/png;base64,{base64.b64encode(read_file(file, PICTURE)).decode()}" if file.is_file() else ""
 
 
-def _spread(files: list[Path], count: int) -> list[Path]:
+def _spread(files: list[tuple[int, Path]], count: int) -> list[tuple[int, Path]]:
     """At most `count` of them, evenly spread, first and last included."""
     if len(files) <= count:
         return files

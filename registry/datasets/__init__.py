@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
@@ -50,12 +50,12 @@ class Images(ABC):
     @cached_property
     def contents(self) -> Contents:
         """Hash and histogram, the same whether the images lie in memory or are streamed."""
-        return self._read_through()
+        return self._read_through(self.batches(BATCH))
 
-    def _read_through(self) -> Contents:
+    def _read_through(self, batches: Iterable[Tensor]) -> Contents:
         digest = hashlib.sha256(str((len(self), *self.image_shape)).encode())
         histogram = torch.zeros(256, dtype=torch.int64)
-        for images in self.batches(BATCH):
+        for images in batches:
             digest.update(images.contiguous().numpy().data)
             histogram += images.flatten().bincount(minlength=256)
         if self.labels is not None:

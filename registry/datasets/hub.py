@@ -11,7 +11,7 @@ from torch import Tensor
 from registry.datasets import DATASETS, ImageSet
 from registry.datasets.pictures import Mode, RowPictures, held_out_mask
 from registry.datasets.sources import require_hub
-from registry.datasets.streaming import as_images
+from registry.datasets.streaming import Unreadable, as_images, left_out
 from registry.errors import BadInput, did_you_mean, reason
 from registry.options import Fraction, Side
 
@@ -29,12 +29,13 @@ def hub(
     mode: Mode = "rgb",
     held_out: Fraction = 0.1,
     stream: bool | None = None,
+    unreadable: Unreadable = "stop",
 ) -> ImageSet:
     """Any data set on the hub, or a folder that `datasets.load_dataset` reads: columns `image` and `label` of a split.
 
     Centre-cropped to a square and resized (antialiased). Held out is `test_split`, or every 1 / `held_out`-th image where there
     is none. `stream`: read the rows when they are needed instead of holding all in memory (null: where that would take more
-    than 2 GiB).
+    than 2 GiB). `unreadable`: whether rows whose image cannot be read stop the run, or are left out.
     """
     rows = _rows(repo, config, split)
     names = _class_names(rows, label, f"{repo} {split}")
@@ -44,14 +45,15 @@ def hub(
     else:
         test = held_out_mask(len(rows), held_out, repo)
         halves = [(rows, ~test), (rows, test)]
-    train, test_images = (
+    (train, broken), (test_images, more) = (
         as_images(
             RowPictures(_with_images(half, image, repo), image, size, mode), chosen, _labels(half, label, names, repo),
-            str([half._fingerprint, image, size, mode]), stream,
+            str([half._fingerprint, image, size, mode]), stream, unreadable,
         )
         for half, chosen in halves
     )  # fmt: skip
-    return ImageSet("hub", train, test_images, names, f"{repo} ({split}, {test_split or f'{held_out:g} of it held out'})")
+    source = f"{repo} ({split}, {test_split or f'{held_out:g} of it held out'}){left_out([*broken, *more])}"
+    return ImageSet("hub", train, test_images, names, source)
 
 
 def _rows(repo: str, config: str | None, split: str) -> Any:

@@ -8,19 +8,21 @@ import torch
 
 from registry.datasets import DATASETS, ImageSet
 from registry.datasets.pictures import FilePictures, Mode, held_out_mask
-from registry.datasets.streaming import as_images
+from registry.datasets.streaming import Unreadable, as_images, left_out
 from registry.errors import BadInput
 from registry.options import Fraction, Side
 
 
 @DATASETS.register("image_folder")
 def image_folder(
-    *, folder: str, size: Side = 32, mode: Mode = "rgb", held_out: Fraction = 0.1, stream: bool | None = None
-) -> ImageSet:
+    *, folder: str, size: Side = 32, mode: Mode = "rgb", held_out: Fraction = 0.1, stream: bool | None = None,
+    unreadable: Unreadable = "stop",
+) -> ImageSet:  # fmt: skip
     """A folder of image files, or of one sub-folder per class; centre-cropped to a square and resized (antialiased).
 
     Every 1 / `held_out`-th image of the sorted list is kept for testing. `stream`: read the files when they are needed
-    instead of holding all in memory (null: where that would take more than 2 GiB).
+    instead of holding all in memory (null: where that would take more than 2 GiB). `unreadable`: whether files that cannot be
+    read stop the run, or are left out; either way they are named and counted before the training.
     """
     from torchvision.datasets.folder import IMG_EXTENSIONS  # as slow to import as torch
 
@@ -32,8 +34,10 @@ def image_folder(
     labelled = len(names) > 1 and all(file.parent != root for file in files)
     labels = torch.tensor([names.index(file.relative_to(root).parts[0]) for file in files]) if labelled else None
     pictures = FilePictures(files, size, mode)
-    _ = pictures[0]  # what is wrong with a file comes before what is wrong with their number
+    if unreadable == "stop":
+        _ = pictures[0]  # what is wrong with a file comes before what is wrong with their number
     test = held_out_mask(len(files), held_out, str(root))
     key = str([size, mode, [(str(file.resolve()), file.stat().st_size, file.stat().st_mtime_ns) for file in files]])
-    train, tested = (as_images(pictures, chosen, labels, key, stream) for chosen in (~test, test))
-    return ImageSet("image_folder", train, tested, tuple(names) if labelled else None, str(root))
+    (train, broken), (tested, more) = (as_images(pictures, chosen, labels, key, stream, unreadable) for chosen in (~test, test))
+    source = f"{root}{left_out([*broken, *more])}"
+    return ImageSet("image_folder", train, tested, tuple(names) if labelled else None, source)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -37,6 +37,8 @@ class FilePictures(Dataset[Tensor]):
                 warnings.simplefilter("ignore")  # PIL warns of large images, and of tags that it does not know
                 with open_file(file, PICTURE) as stream, Image.open(stream, formats=FORMATS) as image:  # the header only
                     return _squared(image, self.size, self.mode)
+        except UnidentifiedImageError:  # its own words name no file where it is given a stream
+            raise BadInput(f"{file}: cannot be read as an image (cannot identify its format)") from None
         except Exception as error:  # damage in an image comes to light as almost anything
             raise BadInput(f"{file}: cannot be read as an image ({reason(error)})") from None
 
