@@ -13,7 +13,6 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 
 from ddpm_lab.build import build_levels, build_path
 from ddpm_lab.choice import Choice
-from ddpm_lab.files import sha256
 from ddpm_lab.recipe import Recipe, first_difference, load_recipe
 from ddpm_lab.records import HIGHER, METRICS
 from ddpm_lab.yaml_loader import read_mapping
@@ -206,5 +205,5 @@ def _level(recipe: Recipe, key: str, where: str) -> str:
 def _digest(recipe: Recipe) -> str:
     whole = recipe.experiment.model_dump(mode="json", exclude={"track", "plugins"})
     if recipe.plugins:
-        whole["plugins"] = [sha256(file) for file in recipe.plugins]
+        whole["plugins"] = [plugin.digest for plugin in recipe.plugins]
     return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()[:6]

@@ -16,6 +16,7 @@ from ddpm_lab.experiment import PART_KEYS, Conflict, Experiment
 from ddpm_lab.overrides import COMMAND_LINE, layer_of
 from ddpm_lab.run_folder import RESOLVED, recorded_hash
 from ddpm_lab.yaml_loader import describe, read_mapping
+from registry.beside import Plugin
 from registry.errors import BadInput, did_you_mean
 from registry.plugins import load_file, load_installed
 from registry.shelf import OptionError
@@ -26,11 +27,11 @@ DEFAULT_BUDGET = "cpu"
 
 @dataclass(frozen=True)
 class Recipe:
-    """An experiment, its name, and the plugin files that it needs."""
+    """An experiment, its name, and the plugins that it needs."""
 
     name: str
     experiment: Experiment
-    plugins: tuple[Path, ...]
+    plugins: tuple[Plugin, ...]
 
 
 class _Tree:
@@ -173,7 +174,7 @@ def _budget_file(chain: list[tuple[Path, dict[str, Any]]], budget: str | None) -
     raise BadInput(f"no budget named '{budget}'; {did_you_mean(budget, known)}")
 
 
-def _load_plugins(tree: _Tree, file: Path) -> tuple[Path, ...]:
+def _load_plugins(tree: _Tree, file: Path) -> tuple[Plugin, ...]:
     load_installed()
     named = tree.values.get("plugins") or []
     if not isinstance(named, list) or not all(isinstance(item, str) for item in named):
@@ -182,14 +183,15 @@ def _load_plugins(tree: _Tree, file: Path) -> tuple[Path, ...]:
     # A path in a file is relative to that file; one on the command line, to where the user stands.
     folder = Path() if origin == COMMAND_LINE else Path(origin).parent
     paths = tuple(_plugin(item, folder, origin) for item in named)
+    plugins = list[Plugin]()
     for path in paths:
         try:
-            load_file(path, recorded_hash(path) if Path(origin).name == RESOLVED else None)
+            plugins.append(load_file(path, recorded_hash if Path(origin).name == RESOLVED else None))
         except BadInput as error:
             raise BadInput(f"{origin}: plugins: {error}") from error
     if named:
         tree.values["plugins"] = [str(path) for path in paths]
-    return paths
+    return tuple(plugins)
 
 
 def _plugin(name: str, folder: Path, origin: str) -> Path:

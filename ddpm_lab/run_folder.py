@@ -5,14 +5,16 @@ from __future__ import annotations
 import fcntl
 import os
 import secrets
-import shutil
 import time
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ddpm_lab.files import open_lock, sha256, write_text
+from ddpm_lab.files import open_lock, write_text, write_whole
 from ddpm_lab.json_text import from_json, read_json, to_json
 from ddpm_lab.progress import say
+from registry.beside import Plugin
 from registry.errors import BadInput
 from registry.files import CHECKSUM, ROWS, read_text
 
@@ -165,16 +167,17 @@ class RunFolder:
         """Keep the rows that the checkpoint knows: the resumed run writes the later ones again."""
         write_text(self.metrics, "".join(to_json(row) + "\n" for row in self.read_metrics()[:rows]))
 
-    def keep_plugins(self, files: tuple[Path, ...]) -> tuple[str, ...]:
-        """Copy plugin files in, each with its SHA-256 in a file beside it; their paths in the folder, for resolved.yaml."""
-        if files:
-            self.plugins.mkdir(exist_ok=True)
+    def keep_plugins(self, plugins: Sequence[Plugin]) -> tuple[str, ...]:
+        """Write plugins down as they were run, each in a folder of its own with the modules beside it, and beside each file its
+        SHA-256; the plugins' paths in the run's folder, for resolved.yaml."""
         kept = []
-        for number, file in enumerate(files):
-            copy = self.plugins / f"{number}_{file.name}"
-            shutil.copyfile(file, copy)
-            write_text(_hash_file(copy), f"{sha256(copy)}  {copy.name}\n")
-            kept.append(str(copy.relative_to(self.path)))
+        for number, plugin in enumerate(plugins):
+            folder = self.plugins / str(number)
+            folder.mkdir(parents=True)
+            for name, content in plugin.sources.items():
+                write_whole(folder / name, partial(Path.write_bytes, data=content))
+                write_text(_hash_file(folder / name), f"{plugin.digests[name]}  {name}\n")
+            kept.append(str((folder / plugin.file.name).relative_to(self.path)))
         return tuple(kept)
 
 

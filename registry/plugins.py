@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
-import sys
-import types
+import traceback
+from collections.abc import Callable
 from pathlib import Path
 
 from registry.averages import AVERAGES
 from registry.backbones import BACKBONES
+from registry.beside import Plugin, read_plugin, run_plugin
 from registry.datasets import DATASETS
 from registry.errors import BadInput, kind_and_reason
 from registry.features import FEATURES
-from registry.files import PLUGIN, read_file, required
 from registry.grids import GRIDS
 from registry.guidance import GUIDANCE
 from registry.levels import LEVELS
@@ -65,38 +64,43 @@ def load_installed() -> None:
                 raise BadInput(text) from error
 
 
-def load_file(file: Path, expected: str | None = None) -> None:
-    """Run a plugin file, once; where the SHA-256 of its content is known, only if it is that.
+def load_file(file: Path, recorded: Callable[[Path], str] | None = None) -> Plugin:
+    """Run a plugin file, once, with the modules beside it that it imports. Where `recorded` gives the SHA-256 of each file as
+    somebody has written it down, only if all of them are those.
 
     Raises:
-        BadInput: it is missing, is another one, or raises; it is named, with the line where it failed.
+        BadInput: one is missing, is another one, or raises; it is named, with the line where it failed.
     """
     file = file.resolve()
     try:
-        content = read_file(required(file, PLUGIN), PLUGIN)
+        plugin = read_plugin(file)
     except OSError:
         raise BadInput(f"no plugin file '{file}'") from None
+    for name, digest in plugin.digests.items() if recorded else ():
+        if file.with_name(name).resolve().parent != file.parent:
+            raise BadInput(f"'{file.with_name(name)}' is outside of the run's folder; a run's plugins are the copies in it")
+        if recorded and (expected := recorded(file.with_name(name))) != digest:
+            raise BadInput(
+                f"'{file.with_name(name)}' is no longer the plugin that the run recorded (SHA-256 {digest[:12]}..., not"
+                f" {expected[:12]}...); put the old one back"
+            )
     # By content, so that the copy that a run keeps of its plugin is the plugin.
-    digest = hashlib.sha256(content).hexdigest()
-    if expected not in (None, digest):
-        raise BadInput(
-            f"'{file}' is no longer the plugin that the run recorded (SHA-256 {digest[:12]}..., not {expected[:12]}...);"
-            " put the old one back"
-        )
-    if digest in _loaded:
-        return
-    module = types.ModuleType(f"ddpm_lab_plugin_{file.stem}_{digest[:8]}", f"The plugin {file}.")
-    module.__file__ = str(file)
-    sys.modules[module.__name__] = module
+    if plugin.digest in _loaded:
+        return plugin
     try:
-        # What was hashed is what runs: the import system might take a .pyc that lies beside it, or leave one there.
-        exec(compile(content, file, "exec"), vars(module))
+        run_plugin(plugin)
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # a plugin may die of anything
-        trace, line = error.__traceback__, 0
-        while trace is not None:
-            line = trace.tb_lineno if trace.tb_frame.f_code.co_filename == str(file) else line
-            trace = trace.tb_next
-        raise BadInput(f"plugin '{file}' fails{f' on line {line}' if line else ''}: {kind_and_reason(error)}") from error
-    _loaded.add(digest)
+        raise BadInput(f"plugin '{file}' fails{_place(error, plugin)}: {kind_and_reason(error)}") from error
+    _loaded.add(plugin.digest)
+    return plugin
+
+
+def _place(error: BaseException, plugin: Plugin) -> str:
+    """` on line 5`, or ` in 'helper.py' on line 5`: the last of its own lines that the error passed through."""
+    files = {str(plugin.file.with_name(name)): name for name in plugin.sources}
+    for frame, line in reversed(list(traceback.walk_tb(error.__traceback__))):
+        if (name := files.get(frame.f_code.co_filename)) is not None:
+            return f"{'' if name == plugin.file.name else f' in {name!r}'} on line {line}"
+    return ""

@@ -33,6 +33,7 @@ from ddpm_lab.recipe import dump, load_recipe
 from ddpm_lab.rng import STREAMS
 from ddpm_lab.run import Execution
 from ddpm_lab.run_folder import RunFolder
+from registry.beside import Plugin
 from registry.datasets.idx import read_idx
 from registry.datasets.image_folder import image_folder
 from registry.datasets.npz_reader import read_images, read_labels
@@ -200,10 +201,10 @@ def _no_stranger_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     """A mutation may name a plugin; none of them may be a file that is there, for it would be run."""
     load_file = recipe.load_file
 
-    def load(file: Path, expected: str | None = None) -> None:
+    def load(file: Path, recorded: Callable[[Path], str] | None = None) -> Plugin:
         with contextlib.suppress(OSError, ValueError):
             assert not file.is_file()
-        load_file(file, expected)
+        return load_file(file, recorded)
 
     monkeypatch.setattr(recipe, "load_file", load)
     monkeypatch.chdir(ROOT)

@@ -18,6 +18,7 @@ from PIL import Image
 
 from ddpm_lab.recipe import dump, load_recipe
 from ddpm_lab.run_folder import RunFolder
+from registry.beside import read_plugin
 
 SMOKE = f"{ROOT}/experiments/smoke.yaml"
 FLAT = 64 * 1024  # KiB
@@ -70,7 +71,7 @@ def _kept(folder: Path) -> tuple[Path, Path]:
     """A run's folder with its copy of a plugin, as a run leaves it."""
     run = RunFolder(folder / "run")
     run.path.mkdir()
-    (name,) = run.keep_plugins((_evil(folder),))
+    (name,) = run.keep_plugins([read_plugin(_evil(folder))])
     run.experiment.write_text(f"plugins: [{name}]\n")
     return run.path, run.path / name
 
@@ -201,8 +202,8 @@ CASES: dict[str, tuple[Callable[[Path], list[str]], list[str]]] = {
     "record: a link to a plugin": (_record("plugins: [plugins/link.py]\n"), ["run/resolved.yaml", "link.py' is outside"]),
     "record: another experiment": (_record("extends: ../evil.yaml\n"), ["run/resolved.yaml", "extends", "stands alone"]),
     "record: a budget of its own": (_record("seed: 0\n"), ["run/resolved.yaml", "this key is missing"]),
-    "record: a plugin that was changed": (_changed_plugin, ["run/plugins/0_evil.py' is no longer the plugin"]),
-    "record: a plugin without its hash": (_unrecorded_plugin, ["run/plugins/0_evil.py' is no longer the plugin"]),
+    "record: a plugin that was changed": (_changed_plugin, ["run/plugins/0/evil.py' is no longer the plugin"]),
+    "record: a plugin without its hash": (_unrecorded_plugin, ["run/plugins/0/evil.py' is no longer the plugin"]),
     "data: images of terabytes": (_data_json(image_shape=[1, 2**20, 2**20]), ["data.json", "image_shape.1", "4096"]),
     "data: another kind": (_data_json(class_names=5), ["data.json", "class_names"]),
     "weights: a header of 2**62 bytes": (_weights({}, 2**62), ["ema.safetensors", "header too large"]),
