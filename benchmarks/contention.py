@@ -164,6 +164,12 @@ def report(found: dict[str, Any]) -> None:
     write_report(REPORT, "contention.md.jinja", found | {"rows": rows, "n": len(rounds)})
 
 
+def _conditions(found: dict[str, Any]) -> list[Any]:
+    """What alternations have to share; the report is a change of the checkout itself."""
+    environment = found["environment"] | {"commit": str(found["environment"]["commit"]).removesuffix("+changes")}
+    return [environment, found["seconds"], found["threads"], found["spin"]]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=ROUNDS, help=f"alternations (default: {ROUNDS})")
@@ -180,7 +186,7 @@ def main() -> None:
         }  # fmt: skip
         file = REPORT / "report.json"
         known = json.loads(file.read_text()) if file.is_file() else {}
-        if all(known.get(key) == found[key] for key in ("environment", "seconds", "threads", "spin")):
+        if known and _conditions(known) == _conditions(found):
             found["rounds"] = known["rounds"]
         while len(found["rounds"]) < arguments.rounds:
             rates = {f"{case}, {arm}": measure(own, arguments.seconds) for (case, arm), own in cases.items()}

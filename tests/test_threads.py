@@ -23,6 +23,7 @@ from ddpm_lab.sweep import Sweep
 from registry.errors import BadInput
 
 sys.path.insert(0, str(ROOT / "benchmarks"))
+import contention
 import suite
 import suite_file
 
@@ -207,3 +208,12 @@ def test_the_runs_of_a_suite_have_one_number_of_threads(crowd: Crowd, tmp_path: 
     (begun / "environment.json").write_text('{"threads": 6}')
     crowd(0)
     assert suite.threads_of(cells, tmp_path) == 6
+
+
+def test_the_contention_table_compares_what_was_measured_in_the_same_alternation() -> None:
+    """Half as fast in each of them is half as fast for certain, however the machine's mood changed between them."""
+    moods = [10.0, 90.0, 30.0, 70.0, 50.0]
+    exact = contention.ratio_with_interval([mood / 2 for mood in moods], moods)
+    assert exact == {"ratio": 0.5, "low": 0.5, "high": 0.5}
+    loose = contention.ratio_with_interval(moods, moods[::-1])
+    assert loose["low"] < loose["ratio"] == 1 < loose["high"]
