@@ -338,5 +338,5 @@ def _require_same_streams(folder: RunFolder, state: State | None) -> None:
         raise BadInput(
             f"--resume: {folder.path} was trained with version {version} of the random streams, and this ddpm_lab has version"
             f" {STREAMS} (other noise, another order of the data); resume it with the ddpm_lab that its environment.json names,"
-            " or start anew without --resume"
+            " or start a new run: without --resume, or with another --id"
         )

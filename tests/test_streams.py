@@ -23,7 +23,7 @@ def test_a_run_of_an_older_version_is_not_resumed(quick: Quick, smoke_run: Path,
     assert done.returncode == 2
     (told,) = (line for line in done.stderr.splitlines() if "error: " in line)
     assert f"{run.name} was trained with version 1 of the random streams, and this ddpm_lab has version {STREAMS}" in told
-    assert "start anew without --resume" in told
+    assert "start a new run: without --resume" in told
     assert before == {file: file.read_bytes() for file in before}
     assert quick("sample", run, "-n", "2", "--steps", "2", "--out", tmp_path / "two.npz").returncode == 0
 
