@@ -33,10 +33,10 @@ def restart(generator: torch.Generator, seed: int, purpose: str, *index: int) ->
     stream = hashlib.shake_128(repr((seed, purpose, index)).encode())
     if generator.device.type != "cpu":
         return generator.manual_seed(int.from_bytes(stream.digest(8), "little"))
-    drawn = np.frombuffer(stream.digest(4 * 626), "<u4")
+    digest = stream.digest(4 * 624 + 8)
     state = _FRESH.copy()
-    state[0] = drawn[624:].view("<u8")[0]  # what `initial_seed()` tells
-    state[_WORDS] = drawn[:624]
+    state[0] = int.from_bytes(digest[-8:], "little")  # what `initial_seed()` tells
+    state[_WORDS] = np.frombuffer(digest, "<u4", count=624)
     generator.set_state(torch.from_numpy(state.view(np.uint8)))
     return generator
 
