@@ -29,6 +29,7 @@ from registry.variances import Variance
 from registry.weightings import Weighting, per_log_snr
 
 Loss = Callable[[Tensor, Tensor], Tensor]
+Sampler = Callable[[Denoise, Grid, Noise], Tensor]
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,7 @@ class Objective:
 class Procedure:
     """How images are drawn: the sampler with its options, on its levels, with its guidance."""
 
-    sampler: Callable[[Denoise, Grid, Noise], Tensor]
+    sampler: Sampler
     guidance: Callable[[ConditionalDenoise], ConditionalDenoise]
     grid: Grid
     clip: bool | float
@@ -174,16 +175,23 @@ def build_objective(experiment: Experiment, shape: DataShape, model: Model) -> O
 def build_procedure(sampling: Sampling, model: Model, load: Load) -> Procedure:
     """The sampler on its grid, with its guidance; `load` gives the denoiser of another run."""
     path = model.diffusion.path
-    levels = build_levels(sampling, path)
+    sampler, grid = build_sampler(sampling, model)
     guide = _configured("guidance", sampling.guidance)
     with on_behalf_of("guidance", sampling.guidance.name, "cannot be built so"):
         guide(_undrawn, path, load)  # a run that cannot guide is found out here, and not after the training
     return Procedure(
-        _configured("samplers", sampling.sampler),  # type: ignore[arg-type]
+        sampler,
         lambda denoise: guide(denoise, path, load),  # type: ignore[arg-type, return-value]
-        Grid(path, levels.to(path.angle.device), model.variance),
+        grid,
         sampling.clip,
     )
+
+
+def build_sampler(sampling: Sampling, model: Model) -> tuple[Sampler, Grid]:
+    """The sampler with its options, and the levels that it visits."""
+    path = model.diffusion.path
+    levels = build_levels(sampling, path).to(path.angle.device)
+    return _configured("samplers", sampling.sampler), Grid(path, levels, model.variance)  # type: ignore[return-value]
 
 
 def build_levels(sampling: Sampling, path: NoisePath) -> Tensor:

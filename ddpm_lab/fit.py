@@ -7,8 +7,9 @@ from collections.abc import Iterator
 import torch
 from torch import nn
 
-from ddpm_lab.build import Model, Objective
+from ddpm_lab.build import Model, Objective, build_sampler
 from ddpm_lab.experiment import Experiment
+from ddpm_lab.stability import amplification
 from registry.errors import BadInput
 from registry.path import NoisePath
 from registry.weightings import per_log_snr
@@ -18,6 +19,8 @@ NEARLY_NOISE = 1e-3
 SINGULAR = 1e6  # an error of the network is so many times as large in x_0
 UNEVEN = 1e4  # the largest weight against the median one
 CLAMPED = 0.02  # the share of levels at the ends of the path
+WILD = 20  # tests/test_stability.py: of the exact denoiser's images, 15 times the error of ddim and more lie beyond it
+NOISY_END = 0.1  # of pixels in [-1, 1]: 13 of 255 levels
 MANY_CYCLES = 30  # of random Fourier features; over the labels of EDM2 there are three
 ORDERS = {"heun": 2, "dpmpp_2m": 2, "dpmpp_2m_sde": 2, "dpmpp_3m_sde": 3}
 
@@ -74,10 +77,18 @@ def warnings(experiment: Experiment, model: Model, objective: Objective) -> Iter
     order = ORDERS.get(sampling.sampler.name, sampling.sampler.options.get("order", 1))
     if sampling.steps < 2 * order:
         yield f"sampling.steps: {sampling.steps} are few for '{sampling.sampler.name}', of order {order} only after as many"
-    noisy = sampling.sampler.name == "dpmpp_3m_sde" and sampling.sampler.options["eta"] > 0
-    if noisy and sampling.grid.name not in ("log_snr", "clipped_log_snr", "karras") and not path.ends_in_noise:
-        # docs/gallery.md: with 50 even levels its images are still noisy.
-        yield f"sampling.grid: '{sampling.grid.name}' makes the log SNR jump, which 'dpmpp_3m_sde' does not bear; take log_snr"
+    steps = amplification(*build_sampler(sampling, model))
+    if steps.stochastic and steps.factor > WILD:
+        yield (
+            f"sampling.grid: '{sampling.grid.name}' makes the log SNR jump, where '{sampling.sampler.name}' extrapolates:"
+            f" before evaluation {steps.evaluation} the network's errors grow by {steps.factor:.0f}; take clipped_log_snr or trailing"
+        )
+    clean = float(path.log_snr(torch.zeros(1, device=path.angle.device)).mul(-0.5).exp())
+    if clean > NOISY_END:
+        yield (
+            f"the path's clean end has sigma / alpha {clean:.3g}, above {NOISY_END:g}: detail below that noise is never"
+            " trained, and the last step blurs it; take more timesteps, or a schedule.shift below 1"
+        )
     if isinstance(bandwidth := experiment.backbone.options.get("bandwidth"), float):
         label = model.diffusion.target.condition(*path.at(_all(path)), 1000 * _all(path) / path.steps)[1]
         cycles = bandwidth * float(label.max() - label.min())

@@ -43,6 +43,11 @@ def test_what_cannot_work_is_refused(overrides: list[str], words: str) -> None:
         (["variance=learned_range"], "sampler 'ddim' does not use it"),
         (["sampling.sampler=dpmpp_3m_sde", "sampling.steps=4"], "of order 3 only after as many"),
         (["sampling.sampler=dpmpp_3m_sde"], "makes the log SNR jump"),
+        (
+            ["sampling.sampler=dpmpp_3m_sde", "schedule={name: cosine, zero_terminal_snr: true}", "target=v"],
+            "makes the log SNR jump",
+        ),
+        (["schedule=laplace", "timesteps=1000"], "clean end has sigma / alpha 0.178"),
         (["train.ema.half_life=9999"], "9999 images are more than the run has, 3,200; its warm-up keeps it at 0.05"),
         (["backbone={name: edm2_unet, width: 16, head_channels: 16}"], "999 cycles along the noise labels"),
         (["weighting=snr", "target=x0"], "most of the loss is there"),
@@ -50,6 +55,12 @@ def test_what_cannot_work_is_refused(overrides: list[str], words: str) -> None:
 )
 def test_what_is_probably_not_meant_is_warned_of(overrides: list[str], words: str) -> None:
     assert any(line.startswith("warning") and words in line for line in _lines(*overrides))
+
+
+@pytest.mark.parametrize("grid", ["trailing", "clipped_log_snr", "quadratic"])
+def test_a_grid_on_which_a_stochastic_sampler_works_is_not_warned_of(grid: str) -> None:
+    small = ["sampling.sampler=dpmpp_3m_sde", "sampling.steps=15", "timesteps=1000", f"sampling.grid={grid}"]
+    assert not [line for line in _lines(*small) if "makes the log SNR jump" in line]
 
 
 @pytest.mark.parametrize("name", ["cosine_l1", "linear_huber", "prototype", "cosine_l1_classes"])

@@ -19,7 +19,7 @@ FLOORS = [
     {"ddpm_lab.yaml_loader", "ddpm_lab.files", "ddpm_lab.rng", "ddpm_lab.choice", "ddpm_lab.progress", "ddpm_lab.diffusion",
      "ddpm_lab.ema", "ddpm_lab.device", "ddpm_lab.bound", "ddpm_lab.muon", "ddpm_lab.post_hoc",
      "ddpm_lab.feed", "ddpm_lab.interval", "ddpm_lab.neighbours", "ddpm_lab.plots", "ddpm_lab.text",
-     "ddpm_lab.records", "ddpm_lab.moments", "ddpm_lab.json_text"},
+     "ddpm_lab.records", "ddpm_lab.moments", "ddpm_lab.json_text", "ddpm_lab.stability"},
     {"ddpm_lab.optimizer", "ddpm_lab.buckets", "ddpm_lab.feature_statistics", "ddpm_lab.extrapolation",
      "ddpm_lab.memorisation"},
     {"ddpm_lab.experiment", "ddpm_lab.checkpoint", "ddpm_lab.run_folder", "ddpm_lab.environment", "ddpm_lab.pictures",
