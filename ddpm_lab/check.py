@@ -57,7 +57,7 @@ def lines(recipe: Recipe, device: str | None, full: bool = False) -> Iterator[st
     procedure = build_procedure(experiment.sampling, model, guides(model, shape, None))
     try_parts(experiment, data, model, objective, procedure, precision)
     unavailable = list(_unavailable(experiment, data, torch_device))
-    for warning in warnings(experiment, model, objective):
+    for warning in warnings(experiment, model, objective, shape.std):
         yield f"warning     {warning}"
     yield from unavailable
     yield f"data        {describe_data(data)}"

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from ddpm_lab.build import Model, Objective, build_sampler
+from ddpm_lab.diffusion import Diffusion
 from ddpm_lab.experiment import Experiment
 from ddpm_lab.stability import amplification
 from registry.errors import BadInput
@@ -17,6 +18,8 @@ from registry.weightings import per_log_snr
 # Stable Diffusion's terminal SNR of 0.0047 keeps it from dark and bright images (Lin et al. 2024, section 3.1).
 NEARLY_NOISE = 1e-3
 SINGULAR = 1e6  # an error of the network is so many times as large in x_0
+LARGE = 10.0  # of what a network takes and gives, which its initial weights make of size 1
+WIDE = 3e5  # ten times what the cosine schedule has at its noisy end with the published target, epsilon
 UNEVEN = 1e4  # the largest weight against the median one
 CLAMPED = 0.02  # the share of levels at the ends of the path
 WILD = 20  # tests/test_stability.py: of the exact denoiser's images, 15 times the error of ddim and more lie beyond it
@@ -50,8 +53,8 @@ def require_fit(experiment: Experiment, model: Model, objective: Objective) -> N
             )
 
 
-def warnings(experiment: Experiment, model: Model, objective: Objective) -> Iterator[str]:
-    """What will train, and probably not as it was meant."""
+def warnings(experiment: Experiment, model: Model, objective: Objective, std: float) -> Iterator[str]:
+    """What will train, and probably not as it was meant. `std` is the standard deviation of the data."""
     path, sampling, train = model.diffusion.path, experiment.sampling, experiment.train
     snr = terminal_snr(path)
     if path.kind == "variance_preserving" and snr > NEARLY_NOISE:
@@ -59,6 +62,10 @@ def warnings(experiment: Experiment, model: Model, objective: Objective) -> Iter
             f"terminal SNR {snr:.2e} is above {NEARLY_NOISE:g}: training ends before pure noise, sampling begins with it; scale"
             " the schedule to T, take more timesteps, or zero_terminal_snr"
         )
+    pair = f"target '{experiment.target.name}' on schedule '{experiment.schedule.name}'"
+    for what, limit, size in _sizes(model.diffusion, std):
+        if float(size.max()) > limit:
+            yield f"{pair}: {what} {float(size.max()):.3g} at level {int(size.argmax())}; in target edm all is of size 1"
     if experiment.schedule.options.get("scale") is False and path.steps != 1000:
         yield f"schedule.scale is false: these betas were published for T = 1000, not for {path.steps}"
     if not isinstance(objective.weighting, nn.Module):
@@ -81,7 +88,8 @@ def warnings(experiment: Experiment, model: Model, objective: Objective) -> Iter
     if steps.stochastic and steps.factor > WILD:
         yield (
             f"sampling.grid: '{sampling.grid.name}' makes the log SNR jump, where '{sampling.sampler.name}' extrapolates:"
-            f" before evaluation {steps.evaluation} the network's errors grow by {steps.factor:.0f}; take clipped_log_snr or trailing"
+            f" before evaluation {steps.evaluation} the network's errors grow by {steps.factor:.0f}; take clipped_log_snr or"
+            " trailing"
         )
     clean = float(path.log_snr(torch.zeros(1, device=path.angle.device)).mul(-0.5).exp())
     if clean > NOISY_END:
@@ -103,6 +111,20 @@ def warnings(experiment: Experiment, model: Model, objective: Objective) -> Iter
         if half_life > train.images:
             kept = "" if ramp is None else f"; its warm-up keeps it at {ramp:g} of the images seen"
             yield f"train.ema.half_life: {half_life:g} images are more than the run has, {train.images:,}{kept}"
+
+
+def _sizes(diffusion: Diffusion, std: float) -> Iterator[tuple[str, float, torch.Tensor]]:
+    """What a network bears only up to a limit, for data of that standard deviation, at each level [T]."""
+    alpha, sigma = diffusion.path.at(levels := _all(diffusion.path))
+    one, zero = torch.ones_like(alpha), torch.zeros_like(alpha)
+    of_x0, of_eps = diffusion.target.of(one, zero, alpha, sigma), diffusion.target.of(zero, one, alpha, sigma)
+    output = ((std * of_x0) ** 2 + of_eps**2).sqrt()  # x_0 and eps are independent, and a target is linear in them
+    scale, _ = diffusion.target.condition(alpha, sigma, 1000 * levels / diffusion.path.steps)
+    to_x0, to_eps = diffusion.target.gain(alpha, sigma)
+    yield "the network has to predict values of size", LARGE, output
+    yield "the network is shown values of size", LARGE, scale * ((alpha * std) ** 2 + sigma**2).sqrt()
+    yield "an error of the network's output shows, against the size of the image, times", WIDE, to_x0 * output / std
+    yield "an error of the network's output shows, against the size of the noise, times", WIDE, to_eps * output
 
 
 def terminal_snr(path: NoisePath) -> float:

@@ -90,7 +90,7 @@ class Execution:
         self.tracker = (
             Tracker(experiment.track, self.folder, experiment.model_dump(mode="json")) if distributed.is_main() else None
         )
-        for warning in warnings(experiment, self.model, objective):
+        for warning in warnings(experiment, self.model, objective, self.shape.std):
             say(f"warning: {warning}")
         if self.tracker:
             say(f"run: {self.folder.path} (W&B: {self.tracker.where})")

@@ -62,7 +62,7 @@ def _try(recipe: dict[str, Any]) -> torch.Tensor:
     objective = build_objective(experiment, shape, model)
     require_fit(experiment, model, objective)
     procedure = build_procedure(experiment.sampling, model, guides(model, shape, None))
-    assert all(isinstance(line, str) for line in warnings(experiment, model, objective))
+    assert all(isinstance(line, str) for line in warnings(experiment, model, objective, shape.std))
     trainer = Trainer(experiment, model, objective, data.train, "fp32")
     for step in range(2):
         trainer.step(trainer.batch(step))

@@ -8,6 +8,12 @@ from ddpm_lab.recipe import load_recipe
 from registry.errors import BadInput
 
 
+@pytest.fixture(autouse=True)
+def _untimed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """How long it would take is not what these tests are about, and takes longest."""
+    monkeypatch.setattr(check, "_expected_time", lambda *arguments: iter(()))
+
+
 def _lines(*overrides: str) -> list[str]:
     small = ["dataset.size=8", "dataset.count=64", "backbone.width=8", "evaluate.features=[]"]
     recipe = load_recipe(str(ROOT / "experiments/smoke.yaml"), [*small, *overrides])
@@ -74,4 +80,4 @@ def test_the_recipes_of_the_house_are_not_warned_of(name: str, lab: Lab) -> None
     model = build_model(experiment, shape, pick_device("cpu"))
     objective = build_objective(experiment, shape, model)
     require_fit(experiment, model, objective)
-    assert list(warnings(experiment, model, objective)) == []
+    assert list(warnings(experiment, model, objective, shape.std)) == []
