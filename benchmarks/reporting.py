@@ -15,6 +15,7 @@ from ddpm_lab.device import pick_device, pick_precision, pick_threads, settle
 from ddpm_lab.environment import describe_environment
 from ddpm_lab.json_text import write_json
 from ddpm_lab.recipe import load_recipe
+from ddpm_lab.redaction import discreet
 
 RECIPE = "cosine_l2"  # the lab's default
 
@@ -29,6 +30,7 @@ def surroundings(device: torch.device | None = None) -> dict[str, Any]:
 
 def write_report(folder: Path, template: str, found: Mapping[str, Any]) -> None:
     """report.json has all that was found, report.md what `template`, a file beside this one, makes of it."""
+    found = discreet(found)
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "report.json", found)
     source = Path(__file__).with_name(template).read_text()

@@ -79,13 +79,15 @@ def threads_of(cells: list[Cell], folder: Path) -> int:
 
 def _run(cell: Cell, folder: Path, device: str | None) -> None:
     """Run a cell to its end, or go on with it; a run that is done is left alone."""
-    done = with_id(folder, "*", cell.id)
+    done = with_id(folder, None, cell.id)
     known = failures(folder)
     if done is None or not done.finished:
         status = _lab("run", *cell.words, "--id", cell.id, "--results", os.fspath(folder), *_on(device))
         if status in STOPPED:
             raise SystemExit(status)
         known.pop(cell.id, None)
+        if status == 0 and not ((done := with_id(folder, None, cell.id)) and done.finished):
+            status = FAILURE
         if status:
             say(f"{cell.id} failed with exit status {status}; the suite goes on, and tries it again next time")
             known[cell.id] = status

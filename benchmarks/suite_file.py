@@ -13,6 +13,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 
 from ddpm_lab.build import build_levels, build_path
 from ddpm_lab.choice import Choice
+from ddpm_lab.names import require_experiment_name, require_study_name
 from ddpm_lab.recipe import Recipe, first_difference, load_recipe
 from ddpm_lab.records import HIGHER, METRICS
 from ddpm_lab.yaml_loader import read_mapping
@@ -99,6 +100,7 @@ def find(name: str) -> Path:
     if not file.is_file():
         known = sorted(path.stem for path in HOME.glob("*.yaml"))
         raise BadInput(f"no suite '{name}'; {did_you_mean(name, known)}")
+    require_study_name(file)
     return file
 
 
@@ -135,6 +137,7 @@ def cells(suite: Suite, file: Path) -> list[Cell]:
             overrides = (measured, *suite.set, *entry.set, f"seed={seed}", f"sampling.seed={seed}")
             try:
                 recipe = load_recipe(entry.experiment, overrides, suite.budget)
+                require_experiment_name(recipe.name)
             except BadInput as error:
                 raise BadInput(f"{file}: {entry.name}: {error}") from None
             recipes.setdefault(entry.name, recipe)

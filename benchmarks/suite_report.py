@@ -22,6 +22,7 @@ from ddpm_lab.json_text import read_json, write_json
 from ddpm_lab.loaded import Run
 from ddpm_lab.plots import svg_of_curves, svg_of_intervals
 from ddpm_lab.records import HIGHER, Record, difference, digits_of
+from ddpm_lab.redaction import discreet
 from ddpm_lab.report import clock, embedded
 from ddpm_lab.run_folder import RunFolder, with_id
 from registry.errors import BadInput
@@ -36,7 +37,7 @@ def write(name: str, suite: Suite, cells: list[Cell], folder: Path, failed: Mapp
     Raises:
         BadInput: no run is finished, or they were not measured alike.
     """
-    found = gather(name, suite, cells, folder, failed)
+    found = discreet(gather(name, suite, cells, folder, failed))
     report.mkdir(parents=True, exist_ok=True)
     pictures = _copy_samples(suite, cells, folder, report)
     write_json(report / "report.json", found)
@@ -144,7 +145,7 @@ def curve_of(folder: RunFolder, suite: Suite) -> list[Found]:
 
 def _run(cell: Cell, folder: Path, failed: Mapping[str, int]) -> Found:
     told: Found = {"id": cell.id, "experiment": cell.entry.name, "seed": cell.seed}
-    run = with_id(folder, "*", cell.id)
+    run = with_id(folder, None, cell.id)
     if run is None or not run.finished:
         status = failed.get(cell.id)
         return told | {"status": "not run" if status is None else "failed", "exit_status": status}
@@ -187,7 +188,7 @@ def _share_buckets(metric: str, runs: list[Found]) -> None:
 def first_run(cells: list[Cell], name: str, folder: Path) -> RunFolder | None:
     """The first finished run of an experiment, in the order of the seeds."""
     return next(
-        (run for cell in cells if cell.entry.name == name and (run := with_id(folder, "*", cell.id)) and run.finished), None
+        (run for cell in cells if cell.entry.name == name and (run := with_id(folder, None, cell.id)) and run.finished), None
     )
 
 

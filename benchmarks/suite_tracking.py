@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ddpm_lab.experiment import Track
+from ddpm_lab.follower import SILENT
 from ddpm_lab.progress import say
 from ddpm_lab.tracking import mode_of
 
@@ -60,7 +61,8 @@ def _log(name: str, folder: Path, report: Path) -> str:
         os.environ |= {"WANDB_DATA_DIR": scratch, "WANDB_CACHE_DIR": scratch}
         run = wandb.init(
             project=os.environ.get("WANDB_PROJECT", PROJECT), name=f"suite {name}", job_type="suite", group=name,
-            id=known.get("id"), resume="allow", dir=folder,
+            id=known.get("id"), resume="allow", dir=folder, save_code=False,
+            settings=wandb.Settings(**SILENT),
             config={key: found[key] for key in ("about", "budget", "set", "seeds", "metrics", "environment", "protocols")},
         )  # fmt: skip
         about.write_text(json.dumps({"id": run.id}) + "\n")

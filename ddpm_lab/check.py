@@ -24,6 +24,7 @@ from ddpm_lab.evaluate import CAVEAT, suited_first, suits, tried_extractor
 from ddpm_lab.experiment import Experiment
 from ddpm_lab.fit import require_fit, terminal_snr, warnings
 from ddpm_lab.loaded import guides
+from ddpm_lab.names import require_experiment_name
 from ddpm_lab.recipe import Recipe, dump
 from ddpm_lab.report import clock
 from ddpm_lab.sample import Drawing
@@ -46,6 +47,7 @@ def lines(recipe: Recipe, device: str | None, full: bool = False) -> Iterator[st
         BadInput: a part cannot be built.
     """
     experiment = recipe.experiment
+    require_experiment_name(recipe.name)
     torch_device = pick_device(device)
     precision = pick_precision(experiment.train.precision, torch_device)
     settle(torch_device, pick_threads(experiment.train.threads))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import math
 import os
-import re
 import sys
 import traceback
 from pathlib import Path
@@ -53,12 +52,6 @@ def _numbers(text: str) -> list[float]:
     return found
 
 
-def _id(text: str) -> str:
-    if not re.fullmatch(r"[\w.-]{1,100}", text):
-        raise argparse.ArgumentTypeError(f"{text[:40]!r} is no id; use letters, digits, `-`, `_` and `.`")
-    return text
-
-
 def _parsers() -> dict[str, argparse.ArgumentParser]:
     parsers: dict[str, argparse.ArgumentParser] = {}
 
@@ -84,7 +77,7 @@ def _parsers() -> dict[str, argparse.ArgumentParser]:
     run = command("run", "Train an experiment, sample, evaluate, report.")
     recipe(run)
     results(run)
-    run.add_argument("--id", type=_id, help="name the run, or go on with it (default: the sweep agent's, or a random one)")
+    run.add_argument("--id", help="name the run, or go on with it (default: the sweep agent's, or a random one)")
     run.add_argument("--resume", action="store_true", help="go on with its newest unfinished run, if there is one")
 
     sweep = command("sweep", "Run a W&B sweep file on this machine, without an account.")
@@ -272,15 +265,21 @@ def _execute(arguments: argparse.Namespace) -> None:
 def _run(arguments: argparse.Namespace) -> None:
     from ddpm_lab import distributed
     from ddpm_lab.device import pick_device
+    from ddpm_lab.names import require_id
     from ddpm_lab.progress import say
     from ddpm_lab.recipe import load_recipe
-    from ddpm_lab.run import Execution
+    from ddpm_lab.run import Execution, require_same
     from ddpm_lab.run_folder import with_id
 
     recipe = load_recipe(arguments.experiment, arguments.overrides, arguments.budget)
     # A sweep's agent names the run; it hands a trial that was preempted out again under the same name.
-    run_id = arguments.id or (os.environ.get("WANDB_RUN_ID") if "WANDB_SWEEP_ID" in os.environ else None)
+    option, run_id = "--id", arguments.id
+    if run_id is None and "WANDB_SWEEP_ID" in os.environ:
+        option, run_id = "WANDB_RUN_ID", os.environ.get("WANDB_RUN_ID") or None
+    if run_id is not None:
+        require_id(run_id, option)
     if run_id and (done := with_id(arguments.results, recipe.name, run_id)) and done.finished:
+        require_same(done, recipe, "--id")
         say(f"{done.path} has come to its end already; nothing to do")
         return
     device = pick_device(arguments.device)

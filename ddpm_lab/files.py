@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and what no file may tell."""
+"""Files that appear whole or not at all."""
 
 from __future__ import annotations
 
@@ -62,12 +62,3 @@ def open_lock(file: Path) -> int:
 def write_text(file: Path, text: str) -> None:
     """Text, whole."""
     write_whole(file, lambda path: path.write_text(text, encoding="utf-8"))
-
-
-def discreet(text: str) -> str:
-    """The text with the user's home folder as `~` and without the W&B key: fit for a log, a report, a server."""
-    home = str(Path.home())
-    if len(home) > 1:  # in some containers it is /
-        text = re.sub(rf"(?<![\w.~-]){re.escape(home)}(?![\w.-])", "~", text)
-    key = os.environ.get("WANDB_API_KEY")
-    return text.replace(key, "<key>") if key else text

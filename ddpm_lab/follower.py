@@ -22,8 +22,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from ddpm_lab.files import discreet, open_lock
+from ddpm_lab.files import open_lock
 from ddpm_lab.json_text import read_json, write_json
+from ddpm_lab.redaction import discreet
 from ddpm_lab.run_folder import RunFolder
 from registry.files import PICTURE, read_file
 
@@ -32,6 +33,12 @@ INIT_PATIENCE, ASK_PATIENCE = 20, 10  # seconds
 STOP_POLL = 20  # seconds; the client asks every 15 whether the run shall stop
 PREEMPTED = 128 + signal.SIGTERM
 LOCK = ".wandb.lock"  # in the run's folder; held by the one process that sends it
+# Of wandb.Settings. Otherwise the client would tell host, user, paths and the remote of the repository; environment.json has
+# what matters of them.
+SILENT: dict[str, Any] = {
+    "silent": True, "console": "off", "x_disable_meta": True, "x_disable_machine_info": True, "disable_git": True,
+    "disable_code": True, "host": "",
+}  # fmt: skip
 UPLOAD_SPEED = 1_000_000  # bytes/s; the weights are waited for as long as a link of this speed takes
 
 
@@ -62,11 +69,9 @@ class Follower:
         self._stop_asked = threading.Event()
         self.order, self.folder, self.scratch = order, RunFolder(Path(order.folder)), Path(order.scratch)
         settings = wandb.Settings(
-            silent=True, console="off", init_timeout=INIT_PATIENCE, stop_fn=self._ask_to_stop,
+            init_timeout=INIT_PATIENCE, stop_fn=self._ask_to_stop, **SILENT,
             # The run's folder has all that the client would keep.
             x_skip_transaction_log=order.mode == "online",
-            # These would tell host, user, paths and the remote of the repository; environment.json has what matters of them.
-            x_disable_meta=True, x_disable_machine_info=True, disable_git=True, disable_code=True, host="",
         )  # fmt: skip
         self.run: Any = wandb.init(
             mode=order.mode, resume="allow", dir=order.scratch, settings=settings, save_code=False, **order.init
@@ -98,9 +103,9 @@ class Follower:
     def _as_logged(self, row: dict[str, Any]) -> dict[str, Any]:
         import wandb
 
-        logged = {key: value for key, value in row.items() if not isinstance(value, dict)}
+        logged = discreet({key: value for key, value in row.items() if not isinstance(value, dict)})
         for key, file in self._pictures(row):
-            logged[key] = wandb.Image(str(file), caption=row[key].get("caption"))
+            logged[key] = wandb.Image(str(file), caption=discreet(row[key].get("caption")))
         return logged
 
     def _pictures(self, row: dict[str, Any]) -> list[tuple[str, Path]]:
@@ -186,7 +191,7 @@ def summary(result: dict[str, Any]) -> dict[str, Any]:
             # A mean over other buckets of log SNR is another quantity, though the protocol of each bucket is the same.
             over = f" over {'; '.join(line['buckets'])}" if "buckets" in line else ""
             values |= {name: line["value"], f"{name}/fingerprint": line["fingerprint"] + over}
-    return values
+    return discreet(values)
 
 
 def is_best(folder: RunFolder, result: dict[str, Any]) -> bool:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ddpm_lab.files import write_text
+from ddpm_lab.redaction import discreet
 from registry.errors import BadInput, reason
 from registry.files import RECORD, read_text
 
@@ -20,8 +21,8 @@ NOT_FINITE = "not_finite"
 
 
 def to_json(value: Any, indent: int | None = None) -> str:
-    """The value as JSON."""
-    return json.dumps(_finite(value), indent=indent, allow_nan=False)
+    """The value as JSON, without what no file may tell."""
+    return json.dumps(discreet(_finite(value)), indent=indent, allow_nan=False)
 
 
 def from_json(text: str) -> Any:

@@ -21,6 +21,7 @@ from ddpm_lab.device import pick_device, pick_precision, pick_threads, settle
 from ddpm_lab.experiment import Experiment, Sampling
 from ddpm_lab.progress import Progress
 from ddpm_lab.recipe import Recipe, load_recipe
+from ddpm_lab.redaction import discreet
 from ddpm_lab.rng import STREAMS
 from ddpm_lab.run_folder import RunFolder
 from ddpm_lab.sample import Drawing
@@ -160,11 +161,11 @@ def class_number(name: str, names: tuple[str, ...] | None) -> int:
 
 def describe_generation(sampling: Sampling, weights: str, seed: int, precision: str) -> dict[str, Any]:
     """Sampler, steps, grid, guidance, clipping, weights, seed, version of the random streams, and precision."""
-    return {
+    return discreet({
         "sampler": _words(sampling.sampler.flat()), "steps": sampling.steps, "grid": _words(sampling.grid.flat()),
         "guidance": _words(sampling.guidance.flat()), "clip": sampling.clip, "weights": weights, "seed": seed,
         "random_streams": STREAMS, "precision": precision,
-    }  # fmt: skip
+    })  # fmt: skip
 
 
 def _words(flat: dict[str, Any]) -> str:

@@ -8,8 +8,8 @@ from types import TracebackType
 
 from tqdm import tqdm
 
-from ddpm_lab.files import discreet
 from ddpm_lab.launcher import is_main
+from ddpm_lab.redaction import discreet
 
 LINE_EVERY = 5.0  # seconds, at least, between two lines; and a hundredth of the whole, so that a night is a hundred lines
 

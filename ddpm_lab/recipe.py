@@ -14,6 +14,7 @@ import yaml
 from ddpm_lab.choice import Choice
 from ddpm_lab.experiment import PART_KEYS, Conflict, Experiment
 from ddpm_lab.overrides import COMMAND_LINE, layer_of
+from ddpm_lab.redaction import discreet, restored
 from ddpm_lab.run_folder import RESOLVED, recorded_hash
 from ddpm_lab.yaml_loader import describe, read_mapping
 from registry.beside import Plugin
@@ -121,8 +122,8 @@ def load_recipe(name: str, overrides: Iterable[str] = (), budget: str | None = N
 
 
 def dump(experiment: Experiment) -> str:
-    """The experiment as YAML, complete."""
-    return yaml.safe_dump(experiment.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    """The experiment as YAML, complete, and fit to be shown: the home folder is `~`."""
+    return yaml.safe_dump(discreet(experiment.model_dump(mode="json")), sort_keys=False, allow_unicode=True)
 
 
 def _is_file(path: Path) -> bool:
@@ -140,6 +141,8 @@ def _chain(file: Path) -> list[tuple[Path, dict[str, Any]]]:
             circle = " -> ".join(str(seen) for seen, _ in [*chain, (file, {})])
             raise BadInput(f"{chain[-1][0]}: extends: a circle: {circle}; take one `extends` out")
         layer = read_mapping(file)
+        if file.name == RESOLVED:
+            layer = restored(layer)  # parts of plugins need not know what `~` is
         parent = layer.pop("extends", None)
         chain.append((file, layer))
         if parent is None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,7 +19,7 @@ from ddpm_lab.device import pick_precision, pick_threads, settle
 from ddpm_lab.environment import describe_environment
 from ddpm_lab.evaluate import evaluate_images, evaluators, measure
 from ddpm_lab.experiment import Experiment
-from ddpm_lab.files import discreet, write_text, write_whole
+from ddpm_lab.files import write_text, write_whole
 from ddpm_lab.fit import require_fit, warnings
 from ddpm_lab.held_out import held_out_record
 from ddpm_lab.json_text import write_json
@@ -29,9 +28,10 @@ from ddpm_lab.pictures import save_grid
 from ddpm_lab.progress import say
 from ddpm_lab.recipe import Recipe, dump, first_difference, load_recipe
 from ddpm_lab.records import describe, failures, settled
+from ddpm_lab.redaction import discreet
 from ddpm_lab.report import write_report
 from ddpm_lab.rng import STREAMS
-from ddpm_lab.run_folder import RunFolder, newest_unfinished, with_id
+from ddpm_lab.run_folder import RunFolder, clear_abandoned, newest_unfinished, point_latest, require_place, with_id
 from ddpm_lab.sample import Drawing
 from ddpm_lab.status import FAILURE, Interrupted, NotFinite
 from ddpm_lab.tracking import Tracker
@@ -63,6 +63,7 @@ class Execution:
             BadInput: a part cannot be built, or the folder cannot be written.
         """
         experiment = recipe.experiment
+        require_place(results, recipe.name)
         _require_divisible(experiment)
         if experiment.weights not in (known := ["raw", *experiment.train.averages]):
             raise BadInput(f"sampling.weights: this run will have no '{experiment.weights}', but {', '.join(known)}")
@@ -128,6 +129,7 @@ class Execution:
         finally:
             if self.tracker:
                 self.tracker.finish(status)
+            self.folder.release()
 
     def log(self, row: dict[str, Any]) -> None:
         """One row of metrics; whoever tracks the run follows the file."""
@@ -241,6 +243,7 @@ class Execution:
 
     def _find(self, recipe: Recipe, results: Path, resume: bool, run_id: str | None) -> RunFolder | None:
         """The run to go on with, held by this process; None where a new one begins."""
+        clear_abandoned(results, recipe.name)
         if run_id is not None:
             old = with_id(results, recipe.name, run_id)
             if old is not None and not old.hold():
@@ -255,7 +258,7 @@ class Execution:
         """Make the run's folder, or open that of the one to go on with: where it is, and the state to go on from, if any."""
         old, state = self._old, None
         if old is not None:
-            _require_same(old, recipe)
+            require_same(old, recipe, "--resume" if run_id is None else "--id")
             self.folder = old
             old.clear_partial()
             state = Checkpoints(old.checkpoints).load()
@@ -265,11 +268,15 @@ class Execution:
                 raise BadInput(f"{old.checkpoints}: not the checkpoint of a run; it says nothing of images and rows")
             _require_same_streams(old, state)
             old.cut_metrics(state["rows"] if state else 0)
+            point_latest(results, old.path)
             say(f"resuming {old.path} after {state['images'] if state else 0:,} images")
         else:
-            self.folder = RunFolder.create(results, recipe.name, run_id)
-            kept = self.experiment.model_copy(update={"plugins": self.folder.keep_plugins(recipe.plugins)})
-            write_text(self.folder.experiment, discreet(dump(kept)))
+
+            def record(folder: RunFolder) -> None:
+                kept = self.experiment.model_copy(update={"plugins": folder.keep_plugins(recipe.plugins)})
+                write_text(folder.experiment, dump(kept))
+
+            self.folder = RunFolder.create(results, recipe.name, run_id, record)
         write_json(self.folder.data, dataclasses.asdict(self.shape))
         environment = describe_environment(self.device, self.precision, self.experiment.train)
         write_json(self.folder.environment, environment)
@@ -319,16 +326,24 @@ def _require_divisible(experiment: Experiment) -> None:
         raise BadInput(f"train.batch: {batch} images do not divide over {shares}")
 
 
+ANEW = {"--resume": "without --resume", "--id": "under another id"}
 # What a run may change when it goes on, because no weight and no metric depends on it.
 FREE: Any = {"plugins": True, "track": True, "train": {"on_nonfinite", "checkpoint_every", "checkpoints_kept"}}
 
 
-def _require_same(folder: RunFolder, recipe: Recipe) -> None:
-    old = load_recipe(str(folder.experiment)).experiment.model_dump(mode="json", exclude=FREE)
-    new = json.loads(discreet(recipe.experiment.model_dump_json(exclude=FREE)))
+def require_same(folder: RunFolder, recipe: Recipe, option: str) -> None:
+    """Nothing where a run is one of that experiment, as far as any weight or metric depends on it.
+
+    Raises:
+        BadInput: it is not; the first key that differs is named, and so is `option`, which asked for the run.
+    """
+    old, new = (
+        discreet(experiment.model_dump(mode="json", exclude=FREE))
+        for experiment in (load_recipe(str(folder.experiment)).experiment, recipe.experiment)
+    )
     if difference := first_difference(old, new):
         raise BadInput(
-            f"--resume: {folder.path} was begun with another {difference}; run it as it was, or start anew without --resume"
+            f"{option}: {folder.path} was begun with another {difference}; run it as it was, or start anew {ANEW[option]}"
         )
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
+import math
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -24,9 +26,10 @@ from ddpm_lab.device import pick_threads
 from ddpm_lab.files import open_lock, write_text
 from ddpm_lab.follower import summary
 from ddpm_lab.json_text import read_json
+from ddpm_lab.names import require_study_name
 from ddpm_lab.progress import say
 from ddpm_lab.run_folder import RunFolder, with_id
-from ddpm_lab.status import BAD_INPUT, Interrupted
+from ddpm_lab.status import BAD_INPUT, FAILURE, Interrupted
 from ddpm_lab.sweep_file import ARGUMENTS, Parameter
 from ddpm_lab.sweep_report import Row, draw, table
 from registry.errors import BadInput, reason
@@ -49,7 +52,7 @@ class Sweep:
         self.plan = sweep_file.read(file)
         if self.plan.metric is None:
             raise BadInput(f"{file}: metric: trials are ranked by it; add {{name: FID/fashion_cnn, goal: minimize}}")
-        self.metric, self.name, self.results = self.plan.metric, file.stem, results
+        self.metric, self.name, self.results = self.plan.metric, require_study_name(file), results
         self.flat = self.plan.flat
         self.extra = [*overrides, "--results", str(results)]
         self.extra += ["--budget", budget] if budget else []
@@ -85,7 +88,7 @@ class Sweep:
 
     def report(self) -> None:
         """The table on standard output, and beside the study as CSV; the plot as PNG."""
-        rows = [self._row(trial) for trial in self.study.trials if "superseded" not in trial.user_attrs]
+        rows = [self._row(trial) for trial in self._trials()]
         running = sum(row.state == "running" for row in rows)
         text, csv = table(rows, self.metric)
         print(text)
@@ -99,7 +102,7 @@ class Sweep:
         if study.user_attrs.get("identity", identity) != identity:
             raise BadInput(
                 f"{self.folder}: was begun with another {file.name}, other overrides or another budget; go on with those, or"
-                " move the folder away to begin anew"
+                " give the file another name to begin anew"
             )
         if "identity" not in study.user_attrs:
             for values in self.plan.grid() if self.plan.method == "grid" else ():
@@ -107,9 +110,9 @@ class Sweep:
             study.set_user_attr("identity", identity)
         for trial in study.get_trials(states=(TrialState.FAIL,)):
             # Bad input stays bad; what was killed, or had no disk, goes on where it was.
-            if trial.user_attrs["status"] != BAD_INPUT and "superseded" not in trial.user_attrs:
-                study._storage.set_trial_user_attr(trial._trial_id, "superseded", True)
+            if trial.user_attrs.get("status") != BAD_INPUT and trial.number not in (gone := _superseded(study)):
                 study.enqueue_trial(trial.params, user_attrs={"id": trial.user_attrs["id"]})
+                study.set_user_attr("superseded", [*gone, trial.number])
         return study
 
     def _study(self) -> optuna.Study:
@@ -125,16 +128,26 @@ class Sweep:
             if file.exists():
                 require_regular(file, file.stat())
             study = optuna.create_study(
-                storage=f"sqlite:///{file}", study_name=self.name, load_if_exists=True, direction=self.metric.goal,
+                storage=self._storage(file), study_name=self.name, load_if_exists=True, direction=self.metric.goal,
                 pruner=self._pruner(),
             )  # fmt: skip
             _ = study.user_attrs, [(trial.user_attrs, trial.params) for trial in study.trials]
         except OperationalError as error:
             raise RuntimeError(f"{file}: cannot be opened ({reason(error)[:200]})") from None
         except Exception as error:  # damage in a database comes to light as almost anything
-            remedy = "move the folder away to begin anew; its finished trials stay runs of their own"
+            remedy = "give the sweep's file another name to begin anew; its finished trials stay runs of their own"
             raise BadInput(f"{file}: damaged ({reason(error)[:200]}); {remedy}") from None
         return study
+
+    def _trials(self) -> list[FrozenTrial]:
+        """Without those that failed and have another in their place."""
+        gone = _superseded(self.study)
+        return [trial for trial in self.study.trials if trial.number not in gone]
+
+    def _storage(self, file: Path) -> optuna.storages.RDBStorage:
+        # In an address, a folder's name with ? or % in it would be taken for something else.
+        connect = {"creator": lambda: sqlite3.connect(file, check_same_thread=False)}
+        return optuna.storages.RDBStorage("sqlite:///study.db", engine_kwargs=connect)
 
     def _pruner(self) -> optuna.pruners.BasePruner:
         early = self.plan.early_terminate
@@ -148,7 +161,7 @@ class Sweep:
             for left in self.study.get_trials(states=(TrialState.RUNNING,)):
                 if (lock := self._hold(left.number)) is not None:
                     return Trial(self.study, left._trial_id), lock
-            begun = [trial for trial in self.study.trials if "superseded" not in trial.user_attrs]
+            begun = self._trials()
             waiting = any(trial.state == TrialState.WAITING for trial in begun)
             if not waiting and (self.plan.method == "grid" or len(begun) >= (self.plan.run_cap or 0)):
                 return None
@@ -169,7 +182,7 @@ class Sweep:
         run_id = trial.user_attrs.get("id", f"{self.name}-{trial.number}")
         trial.set_user_attr("id", run_id)
         words = sweep_file.arguments(values)
-        total = self.plan.run_cap or len([one for one in self.study.trials if "superseded" not in one.user_attrs])
+        total = self.plan.run_cap or len(self._trials())
         shown = [
             f"{name}={value}" for name, value in sweep_file.dotted({".".join(path): values[path] for path in values}).items()
         ]
@@ -180,20 +193,20 @@ class Sweep:
         self._child = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL)
         pruned = self._follow(trial, run_id)
         status, self._child = self._child.wait(), None
-        trial.set_user_attr("status", status)
-        folder = with_id(self.results, "*", run_id)
+        folder = with_id(self.results, None, run_id)
         if folder is not None:
             trial.set_user_attr("run", str(folder.path))
         if self._signal and status in {*INTERRUPTED, -signal.SIGKILL}:
             return  # it stays a running trial, without a process
+        value = None
+        if status == 0:
+            value, status = self._value(folder, trial)
+        trial.set_user_attr("status", status)
         if pruned and status in INTERRUPTED:
             self.study.tell(trial, state=TrialState.PRUNED)
-        elif status == 0 and folder is not None and (value := self._value(folder, trial)) is not None:
+        elif value is not None:
             self.study.tell(trial, value)
         else:
-            if status == 0:
-                trial.set_user_attr("status", BAD_INPUT)
-                say(f"sweep {self.name}: that run has no {self.metric.name}; see `metric` in the sweep file")
             self.study.tell(trial, state=TrialState.FAIL)
 
     def _follow(self, trial: Trial, run_id: str) -> bool:
@@ -202,7 +215,7 @@ class Sweep:
         pruned, reported = False, len(self.study.trials[trial.number].intermediate_values)
         while self._child.poll() is None:
             time.sleep(POLL)
-            folder = with_id(self.results, "*", run_id) if self.plan.early_terminate and not pruned else None
+            folder = with_id(self.results, None, run_id) if self.plan.early_terminate and not pruned else None
             rows = folder.read_metrics() if folder else []
             values = [row[self.metric.name] for row in rows if row.get(self.metric.name) is not None]
             for step, value in enumerate(values[reported:], reported + 1):
@@ -215,15 +228,29 @@ class Sweep:
                     break
         return pruned
 
-    def _value(self, folder: RunFolder, trial: Trial) -> float | None:
-        result = read_json(folder.result)
-        if self.metric.name in {f"{line['metric']}/{line['extractor']}" for line in result["metrics"] if line["value"] is None}:
-            return None  # what it was on the way does not stand for what it came to
-        values = summary(result)
-        trial.set_user_attr("fingerprint", values.get(f"{self.metric.name}/fingerprint"))
-        trial.set_user_attr("seconds", result["training_seconds"])
-        rows = [row[self.metric.name] for row in folder.read_metrics() if row.get(self.metric.name) is not None]
-        return values.get(self.metric.name, rows[-1] if rows else None)
+    def _value(self, folder: RunFolder | None, trial: Trial) -> tuple[float | None, int]:
+        """What a run came to that ended with status 0, and the status that it should have ended with."""
+        name = self.metric.name
+        if folder is None or not folder.finished:
+            say(f"sweep {self.name}: the run ended without a result, so it has failed; the next start tries it again")
+            return None, FAILURE
+        try:
+            result = read_json(folder.result)
+            values, seconds = summary(result), float(result["training_seconds"])
+            rows = [row[name] for row in folder.read_metrics() if row.get(name) is not None]
+            # What it was on the way does not stand for what it came to, where that is no number.
+            measured = name in {f"{line['metric']}/{line['extractor']}" for line in result["metrics"]}
+            value = values.get(name, rows[-1] if rows and not measured else None)
+            value = None if value is None else float(value)
+        except (OSError, ValueError, KeyError, TypeError):
+            say(f"sweep {self.name}: {folder.result} is damaged; remove it, and the next start makes it again")
+            return None, FAILURE
+        trial.set_user_attr("fingerprint", values.get(f"{name}/fingerprint"))
+        trial.set_user_attr("seconds", seconds)
+        if value is None or not math.isfinite(value):
+            say(f"sweep {self.name}: that run has no {name}; see `metric` in the sweep file")
+            return None, BAD_INPUT
+        return value, 0
 
     def _row(self, trial: FrozenTrial) -> Row:
         attributes, about = trial.user_attrs, {".".join(path): parameter for path, parameter in self.flat.items()}
@@ -276,6 +303,12 @@ class Sweep:
         finally:
             for number, handler in usual.items():
                 signal.signal(number, handler)
+
+
+def _superseded(study: optuna.Study) -> list[int]:
+    """Numbers of trials; with the study, because optuna lets nobody write on a trial that has ended."""
+    numbers: list[int] = study.user_attrs.get("superseded", [])
+    return numbers
 
 
 def _suggest(trial: Trial, name: str, parameter: Parameter) -> Any:

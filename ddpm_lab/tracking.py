@@ -19,9 +19,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ddpm_lab.experiment import Track
-from ddpm_lab.files import discreet, open_lock
+from ddpm_lab.files import open_lock
 from ddpm_lab.follower import LOCK, Order
 from ddpm_lab.progress import say
+from ddpm_lab.redaction import discreet
 from ddpm_lab.run_folder import RunFolder
 from ddpm_lab.yaml_loader import read_mapping
 from registry.errors import BadInput
@@ -168,17 +169,18 @@ def _describe(
         "id": run_id or folder.id,
         "project": known.get("project") or track.project or env.get("WANDB_PROJECT") or "ddpm_lab",
         "entity": known.get("entity") or track.entity,
-        "config": json.loads(discreet(json.dumps(config))),
+        "config": config,
     }
     if known.get("url"):
-        return told
-    return told | {
+        return discreet(told)
+    words = {
         "name": track.run_name or env.get("WANDB_NAME") or folder.id,
         "group": track.group or env.get("WANDB_RUN_GROUP") or folder.path.resolve().parent.name,
         "tags": track.tags or None,
         "notes": track.notes,
         "job_type": track.job_type or env.get("WANDB_JOB_TYPE") or "train",
     }
+    return discreet(told | words)
 
 
 def mode_of(track: Track) -> Mode:

@@ -46,7 +46,8 @@ def _the_house_alone(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def wandb_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WandbServer]:
     """A W&B server on a free port; `lab(..., env=wandb_server.env)` is logged in to it, in a home of its own."""
-    home = tmp_path_factory.mktemp("home")
+    home = tmp_path_factory.mktemp("home") / "Ada Löwe's, at home"  # what YAML folds, and JSON and HTML escape
+    home.mkdir()
     cache = os.environ.get("DDPM_LAB_CACHE") or str(Path.home() / ".cache/ddpm_lab")
     with WandbServer() as server:
         server.env = {

@@ -15,7 +15,7 @@ import registry
 # Lower rooms first. A module may import from its own row or from a row above it in this list, never from below.
 FLOORS = [
     {"ddpm_lab.launcher", "ddpm_lab.openmp", "ddpm_lab.live_runs"},
-    {"ddpm_lab.console", "ddpm_lab.distributed", "ddpm_lab.status", "ddpm_lab.testing"},
+    {"ddpm_lab.console", "ddpm_lab.distributed", "ddpm_lab.status", "ddpm_lab.testing", "ddpm_lab.names", "ddpm_lab.redaction"},
     {"ddpm_lab.yaml_loader", "ddpm_lab.files", "ddpm_lab.rng", "ddpm_lab.choice", "ddpm_lab.progress", "ddpm_lab.diffusion",
      "ddpm_lab.ema", "ddpm_lab.device", "ddpm_lab.bound", "ddpm_lab.muon", "ddpm_lab.post_hoc",
      "ddpm_lab.feed", "ddpm_lab.interval", "ddpm_lab.neighbours", "ddpm_lab.plots", "ddpm_lab.text",

@@ -201,6 +201,6 @@ def test_a_damaged_study_costs_one_line_that_says_what_to_do(damage: str, tmp_pa
             damage
         ]
     )
-    with pytest.raises(BadInput, match=r"study\.db: damaged .*; move the folder away to begin anew") as caught:
+    with pytest.raises(BadInput, match=r"study\.db: damaged .*; give the sweep's file another name to begin anew") as caught:
         Sweep(str(file), [], None, tmp_path / "results", None)
     assert "\n" not in str(caught.value)

@@ -7,7 +7,6 @@ from conftest import KEY, Lab
 
 from ddpm_lab.cli import main
 from ddpm_lab.experiment import Track
-from ddpm_lab.files import discreet
 from ddpm_lab.recipe import load_recipe
 from ddpm_lab.tracking import mode_of
 from registry.errors import BadInput
@@ -87,11 +86,3 @@ def test_sync_says_in_one_line_what_it_lacks(
     said = capsys.readouterr().err
     assert said.count("\n") == 1
     assert "`wandb login`" in said
-
-
-def test_home_and_key_are_struck_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HOME", "/home/ada")
-    monkeypatch.setenv("WANDB_API_KEY", KEY)
-    assert discreet(f'["/home/ada/x", "/home/ada", "{KEY}"]') == '["~/x", "~", "<key>"]'
-    for other in ("/home/adam/x", "/mnt/home/ada/x"):
-        assert discreet(other) == other

@@ -26,6 +26,7 @@ from ddpm_lab.files import write_text
 from ddpm_lab.json_text import read_json, write_json
 from ddpm_lab.loaded import Run
 from ddpm_lab.records import drawn_by
+from ddpm_lab.redaction import discreet
 from registry.backbones.adm_unet import ADMUNet
 from registry.backbones.dit import DiT
 from registry.errors import BadInput
@@ -152,4 +153,4 @@ def _card(
         result=result, parameters=parameter_count(model), weights=weights,
         pipeline=pipeline, components=components, obstacle=obstacle,
     )  # fmt: skip
-    return page + "\n"
+    return discreet(page) + "\n"
