@@ -1,6 +1,7 @@
 """A run that is killed, or whose disk gives way, goes on where it was and ends as if nothing had happened."""
 
 import json
+import os
 import random
 import shutil
 import signal
@@ -8,13 +9,17 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import pytest
 import torch
 from conftest import ROOT, Lab
 
-from ddpm_lab.run_folder import RunFolder
+from ddpm_lab.build import DataShape
+from ddpm_lab.recipe import Recipe, load_recipe
+from ddpm_lab.run import Execution
+from ddpm_lab.run_folder import RunFolder, clear_abandoned
 
 # A checkpoint after every other step: much of the time something is being written.
 BUSY = ["train.images=3200", "train.checkpoint_every=64", "train.samples_every=640", "evaluate.every=640", "evaluate.n=16",
@@ -115,6 +120,110 @@ def test_a_run_killed_before_its_first_checkpoint_begins_again_in_its_folder(lab
     assert again.returncode == 0, again.stderr
     assert "resuming" in again.stderr
     assert len(list((tmp_path / "smoke").iterdir())) == 1
+
+
+def _begin(recipe: Recipe, results: Path) -> RunFolder:
+    """Find or make a run's folder, as an execution does it, without what takes long."""
+    execution = object.__new__(Execution)
+    execution.experiment, execution.device, execution.precision = recipe.experiment, torch.device("cpu"), "fp32"
+    execution.shape = DataShape("shapes", (1, 16, 16), None, 0.5, "")
+    execution._threads(recipe, results, True, None)
+    execution._open(recipe, results, None)
+    return execution.folder
+
+
+def _killed_at(line: int, recipe: Recipe, results: Path) -> bool:
+    """Begin a run in another process, which is killed at that line of the code; whether it lived to be."""
+    if child := os.fork():
+        return os.waitpid(child, 0)[1] == signal.SIGKILL
+    try:
+        seen = 0
+
+        def trace(frame: FrameType, event: str, _: object) -> Any:
+            nonlocal seen
+            if Path(frame.f_code.co_filename).name not in {"run.py", "run_folder.py", "files.py"}:
+                return None
+            seen += event == "line"
+            if seen == line:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return trace
+
+        sys.settrace(trace)
+        _begin(recipe, results)
+    finally:
+        os._exit(0)
+
+
+def _begins_again(recipe: Recipe, results: Path) -> RunFolder:
+    """The next start: it works, and of what was there before nothing is left but a run that it goes on with."""
+    (folder := _begin(recipe, results)).release()
+    assert {file.name for file in results.iterdir()} == {"smoke", "latest"}
+    assert [file.name for file in (results / "smoke").iterdir()] == [folder.id]
+    assert (results / "latest").resolve() == folder.path.resolve()
+    names = {str(file.relative_to(folder.path)) for file in folder.path.rglob("*")}
+    assert names >= {".lock", "data.json", "environment.json", "resolved.yaml", "samples"}
+    assert not [name for name in names if ".partial" in name]
+    assert load_recipe(str(folder.path)).experiment.backbone == recipe.experiment.backbone
+    return folder
+
+
+@pytest.mark.parametrize("step", [13, pytest.param(1, marks=pytest.mark.slow)])
+def test_wherever_a_beginning_is_killed_the_next_start_works_and_leaves_no_rubbish(
+    step: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ddpm_lab.run.describe_environment", lambda *_: {})
+    (plugin := tmp_path / "plugin.py").write_text("# a plugin\n")
+    recipe = load_recipe("smoke", [f"plugins=[{plugin}]"])
+    line = 1
+    while _killed_at(line, recipe, tmp_path / str(line)):
+        folder = _begins_again(recipe, tmp_path / str(line))
+        assert {file.name for file in folder.plugins.glob("0/*")} == {"plugin.py", "plugin.py.sha256"}, line
+        line += step
+    assert line > 40, "hardly anything was killed"
+
+
+def test_what_a_killed_start_left_is_cleared_and_what_is_held_or_has_more_in_it_is_not(tmp_path: Path) -> None:
+    place = tmp_path / "smoke"
+    for name in ("20250101-000000-dead", "20250101-000000-kept", "20250101-000000-held", "notes"):
+        (place / name / "samples").mkdir(parents=True)
+        (place / name / ".partial-77-resolved.yaml").write_text("seed: 0")
+    (place / "20250101-000000-kept/ema.safetensors").write_text("somebody's")
+    held = RunFolder(place / "20250101-000000-held")
+    assert held.hold()
+    (tmp_path / "elsewhere").mkdir()
+    (place / "20250101-000000-link").symlink_to(tmp_path / "elsewhere")
+    clear_abandoned(tmp_path, "smoke")
+    left = {path.name.split("-")[-1] for path in place.iterdir()}
+    assert left == {"kept", "held", "notes", "link"}
+    held.release()
+    clear_abandoned(tmp_path, "smoke")
+    assert not held.path.exists()
+    assert (tmp_path / "elsewhere").is_dir()
+
+
+@pytest.mark.slow
+def test_twenty_kills_in_the_first_seconds_of_a_run(undisturbed: dict[str, object], tmp_path: Path) -> None:
+    """While it imports, reads its data, makes its folder and takes its first steps; each time a start that is the first."""
+    moments, recipe = random.Random(20), load_recipe("smoke", BUSY)
+    for kill in range(20):
+        process = _start(results := tmp_path / str(kill))
+        if kill % 2:  # of these seconds the folder takes a few milliseconds, so every other one is killed in them
+            while not list(results.glob("smoke/*")) and process.poll() is None:
+                time.sleep(0.0005)
+            time.sleep(moments.uniform(0, 0.02))
+        else:
+            time.sleep(moments.uniform(0, 8))
+        process.kill()
+        _, said = process.communicate(timeout=60)
+        assert process.returncode == -signal.SIGKILL, said
+        _begins_again(recipe, results)
+    process = _start(results, "--resume")
+    _, said = process.communicate(timeout=300)
+    assert process.returncode == 0, said
+    ended = _leavings(results)
+    assert ended.keys() == undisturbed.keys()
+    for name, content in undisturbed.items():
+        assert ended[name] == content, name
 
 
 def test_a_run_that_is_running_is_not_resumed_by_another(lab: Lab, tmp_path: Path) -> None:
