@@ -8,6 +8,7 @@ from pathlib import Path
 from ddpm_lab.recipe import HOME
 from ddpm_lab.text import aligned
 from registry.errors import BadInput, did_you_mean
+from registry.files import YAML, read_text
 from registry.plugins import SHELVES, load_installed
 
 EXPERIMENTS = "experiments"
@@ -45,7 +46,7 @@ def _experiments(folder: Path) -> Iterator[str]:
 def _about(file: Path) -> str:
     """What an experiment says of itself: the comment at its top, without the command that runs it."""
     said = []
-    for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
+    for line in read_text(file, YAML).splitlines():
         if not line.startswith("#"):
             break
         said.append(line.removeprefix("#").strip())

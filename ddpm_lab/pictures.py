@@ -14,6 +14,7 @@ from torch import Tensor
 from torchvision.utils import make_grid
 
 from ddpm_lab.files import write_whole
+from registry.files import PICTURE, open_file
 
 SHORTEST = 56  # pixels: smaller images are enlarged by a whole factor, so that an eye can judge them
 
@@ -43,7 +44,7 @@ def unlike(file: Path, about: str) -> Path:
 
 def _about(file: Path) -> str | None:
     try:
-        with Image.open(file) as picture:
+        with open_file(file, PICTURE) as stream, Image.open(stream) as picture:
             found = picture.info.get(ABOUT)
             return found if isinstance(found, str) else None
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):  # a picture of somebody else's, or none

@@ -11,10 +11,11 @@ import torch
 import torchvision.transforms.functional  # noqa: F401 - before memory is measured
 from torch import nn
 
-from ddpm_lab import sweep_file
+from ddpm_lab import listing, sweep_file
 from ddpm_lab.checkpoint import Checkpoints, load_weights
 from ddpm_lab.compare import lines
 from ddpm_lab.loaded import _read_shape
+from ddpm_lab.pictures import unlike
 from ddpm_lab.recipe import load_recipe
 from ddpm_lab.run_folder import RunFolder
 from ddpm_lab.sweep import Sweep
@@ -22,7 +23,7 @@ from ddpm_lab.yaml_loader import read_mapping
 from registry.datasets.cifar10 import cifar10
 from registry.datasets.idx import read_idx
 from registry.datasets.image_folder import image_folder
-from registry.datasets.npz_reader import read_images, read_labels
+from registry.datasets.npz_reader import read_images, read_labels, read_made_by
 from registry.errors import BadInput
 from registry.features.inception_v3 import InceptionV3Features
 from registry.plugins import load_file
@@ -69,6 +70,16 @@ def _a_binary_set(file: Path) -> None:
     cifar10(folder=str(file.parent))
 
 
+def _refused(refused: bool) -> None:
+    if refused:
+        raise BadInput("left alone")
+
+
+def _a_module_beside(file: Path) -> None:
+    (plugin := file.with_name("plugin.py")).write_text("import helper\n")
+    load_file(plugin)
+
+
 def _a_study(file: Path) -> None:
     Sweep("lr", [], None, file.parent.parent.parent, None)
 
@@ -79,6 +90,7 @@ READERS: dict[str, tuple[str, Callable[[Path], object]]] = {
     "a mapping": ("x.yaml", read_mapping),
     "a sweep file": ("x.yaml", lambda file: sweep_file.read(sweep_file.find(str(file)))),
     "a plugin": ("x.py", load_file),
+    "a module beside a plugin": ("helper.py", _a_module_beside),
     "data.json": ("data.json", lambda file: _read_shape(RunFolder(file.parent))),
     "a lock": (".lock", _a_lock),
     "weights": ("ema.safetensors", lambda file: load_weights(file, nn.Linear(1, 1))),
@@ -86,6 +98,9 @@ READERS: dict[str, tuple[str, Callable[[Path], object]]] = {
     "a checksum": ("000000100.pt.sha256", _a_checksum),
     "a picture": ("0.png", lambda file: image_folder(folder=str(file.parent))),
     "an .npz": ("x.npz", read_images),
+    "how an .npz was made": ("x.npz", read_made_by),
+    "an earlier grid": ("sample.png", lambda file: _refused(unlike(file, "") != file)),
+    "the comment of an experiment": ("x.yaml", lambda file: _refused(not listing._about(file))),
     "labels of an .npz": ("x.npz", read_labels),
     "IDX": ("x", read_idx),
     "gzipped IDX": ("x.gz", read_idx),
