@@ -50,7 +50,15 @@ def open_lock(file: Path) -> int:
         OSError: it cannot be made.
         BadInput: there is something else of that name.
     """
-    descriptor = os.open(file, os.O_CREAT | os.O_RDONLY | os.O_NONBLOCK)  # a pipe would be waited for
+    try:
+        # A pipe would be waited for; what a link leads to may be locked by anybody.
+        descriptor = os.open(file, os.O_CREAT | os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
+    except OSError:
+        if file.is_symlink():
+            raise BadInput(f"{file}: a link, where a lock is expected; remove it") from None
+        if file.exists():
+            require_regular(file, file.stat())
+        raise
     try:
         require_regular(file, os.fstat(descriptor))
     except BadInput:

@@ -127,6 +127,8 @@ class Sweep:
         try:
             if file.exists():
                 require_regular(file, file.stat())
+                if not file.stat().st_size:
+                    file.unlink()  # begun, and killed before it held anything; or a link to what has no end
             study = optuna.create_study(
                 storage=self._storage(file), study_name=self.name, load_if_exists=True, direction=self.metric.goal,
                 pruner=self._pruner(),

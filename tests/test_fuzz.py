@@ -61,8 +61,11 @@ def fuzz(examples: int) -> settings:
 
 @contextlib.contextmanager
 def _no_hang() -> Iterator[None]:
-    def give_up(*_: object) -> None:
-        raise AssertionError(f"a hang of {PATIENCE} s")
+    hung: list[int] = []
+
+    def give_up(number: int, _: object) -> None:
+        hung.append(number)
+        raise InterruptedError(f"a hang of {PATIENCE} s")
 
     usual = signal.signal(signal.SIGALRM, give_up)
     signal.alarm(PATIENCE)
@@ -71,6 +74,7 @@ def _no_hang() -> Iterator[None]:
     finally:
         signal.alarm(0)
         signal.signal(signal.SIGALRM, usual)
+    assert not hung, "what waits too long may take the interruption for damage"
 
 
 def _survives(load: Callable[[], T]) -> T | None:

@@ -63,7 +63,7 @@ def _a_checksum(file: Path) -> None:
 
 def _a_lock(file: Path) -> None:
     if RunFolder(file.parent).hold():
-        raise BadInput("taken, which a lock that is a file of terabytes may be")
+        raise BadInput(f"{file}: taken")  # as a file of terabytes may be, which nobody reads
 
 
 def _a_binary_set(file: Path) -> None:
@@ -81,7 +81,8 @@ def _a_module_beside(file: Path) -> None:
 
 
 def _a_study(file: Path) -> None:
-    Sweep("lr", [], None, file.parent.parent.parent, None)
+    Sweep("smoke", [], None, file.parent.parent.parent, None)
+    raise BadInput(f"{file}: taken")
 
 
 # The name of the file, and who reads it.
@@ -107,21 +108,25 @@ READERS: dict[str, tuple[str, Callable[[Path], object]]] = {
     "CIFAR-10": ("data_batch_1.bin", _a_binary_set),
     "Inception's weights": ("x.pth", lambda file: InceptionV3Features(weights=str(file))),
     "measurements": ("x.evaluation.json", lambda file: list(lines([str(file.with_name("x.npz"))], "FID", None, None))),
-    "a study": ("sweeps/lr/study.db", _a_study),
-    "the lock of a study": ("sweeps/lr/.lock", _a_study),
+    "a study": ("sweeps/smoke/study.db", _a_study),
+    "the lock of a study": ("sweeps/smoke/.lock", _a_study),
 }
 
 
 @pytest.fixture
-def _at_once(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    def give_up(*_: object) -> None:
-        raise AssertionError(f"a wait of {PATIENCE} s")
+def _at_once() -> Iterator[None]:
+    waited: list[int] = []
+
+    def give_up(number: int, _: object) -> None:
+        waited.append(number)
+        raise InterruptedError(f"a wait of {PATIENCE} s")
 
     usual = signal.signal(signal.SIGALRM, give_up)
     signal.alarm(PATIENCE)
     yield
     signal.alarm(0)
     signal.signal(signal.SIGALRM, usual)
+    assert not waited, "whatever became of the error"
 
 
 @pytest.mark.usefixtures("_at_once")
@@ -137,6 +142,10 @@ def test_no_reader_waits_for_it_or_reads_it(reader: str, special: str, tmp_path:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with pytest.raises(BadInput) as caught:
         read(file)
+    assert str(file.parent) in str(caught.value) or str(file.resolve()) in str(caught.value)
+    assert str(caught.value).endswith(": taken") == (
+        (name.endswith(".lock") and special == "a file of terabytes") or (reader == "a study" and special == "/proc/kmsg")
+    )
     assert "\n" not in str(caught.value)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < FLAT
 
