@@ -7,6 +7,7 @@ import contextlib
 import gzip
 import hashlib
 import io
+import json
 import os
 import signal
 import struct
@@ -23,6 +24,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from safetensors.torch import save
+from test_special_files import SPECIAL
 from torch import nn
 
 from ddpm_lab import check, recipe
@@ -34,6 +36,7 @@ from ddpm_lab.rng import STREAMS
 from ddpm_lab.run import Execution
 from ddpm_lab.run_folder import RunFolder
 from registry.beside import Plugin
+from registry.datasets.cache import cache_folder
 from registry.datasets.idx import read_idx
 from registry.datasets.image_folder import image_folder
 from registry.datasets.npz_reader import read_images, read_labels
@@ -264,6 +267,57 @@ def test_a_run_is_whole_or_not_there(changes: list[str], unexecuted: None, tmp_p
         (run,) = results.glob("smoke/*")
         assert load_recipe(str(run)).experiment.track.name
         assert _read_shape(RunFolder(run)).name
+
+
+# --- homes -----------------------------------------------------------------------------------------------------------------
+
+ODD = " '\"\\:#$~*[]{}&!|>%@`,-é\u0301ß漢\u2028\U0001f4c1\n\t"
+folders = st.text(
+    st.one_of(st.sampled_from(ODD), st.characters(codec="utf-8")), min_size=1, max_size=40
+).filter(lambda name: not {"/", "\0"} & set(name) and name not in (".", "..") and len(name.encode()) < 200)  # fmt: skip
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        yield from (text for pair in value.items() for one in pair for text in _texts(one))
+    elif isinstance(value, list):
+        yield from (text for one in value for text in _texts(one))
+
+
+@fuzz(8)
+@given(name=folders)
+@example(name="a b'\n  c")
+@example(name="Jürgen Ñ")
+def test_a_home_of_any_name_stays_at_home(
+    name: str, unexecuted: None, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (home := tmp_path_factory.mktemp("home") / name).mkdir()
+    monkeypatch.setenv("DDPM_LAB_CACHE", str(cache_folder()))
+    monkeypatch.setenv("HOME", str(home))
+    np.savez(home / "x.npz", np.zeros((4, 8, 8, 1), np.uint8))
+    told = _written({"name": "npz", "file": f"{home}/x.npz"})
+    words = [
+        "smoke",
+        f"dataset={told}",
+        f"track.notes={_written(f'see {home}/notes')}",
+        "train.batch=2",
+        "evaluate.features=[]",
+    ]
+    words += ["--results", str(home / "results"), "--id", "same"]
+    status, said = _run(*words)
+    assert status == 0, said
+    assert str(home) not in said
+    (run,) = (home / "results").glob("smoke/*")
+    for file in (file for file in run.rglob("*") if file.is_file()):
+        assert str(home).encode() not in file.read_bytes(), file
+        if file.suffix in {".yaml", ".json"}:
+            read = yaml.safe_load if file.suffix == ".yaml" else json.loads
+            assert not [text for text in _texts(read(file.read_text(encoding="utf-8"))) if str(home) in text], file
+    (run / ".lock").unlink()  # this process holds it to its end
+    status, said = _run(*words)
+    assert status == 0, f"what a run keeps of its home can be gone on with: {said}"
 
 
 # --- small numbers ---------------------------------------------------------------------------------------------------------
@@ -506,6 +560,24 @@ def _pictures() -> list[bytes]:
         pixels.save(stream := io.BytesIO(), form)
         found.append(stream.getvalue())
     return found
+
+
+@fuzz(15)
+@given(kinds=st.lists(st.sampled_from(["a picture", *SPECIAL]), min_size=2, max_size=6), stream=st.booleans())
+def test_special_files_among_pictures(
+    kinds: list[str], stream: bool, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path_factory.mktemp("pictures")
+    monkeypatch.setenv("DDPM_LAB_CACHE", str(folder / "cache"))
+    for number, kind in enumerate(kinds):
+        file = folder / f"{number}.png"
+        SPECIAL[kind](file) if kind in SPECIAL else file.write_bytes(_pictures()[0])
+    options: dict[str, Any] = {"folder": str(folder), "size": 8, "held_out": 0.5, "stream": stream}
+    whole = [kind not in SPECIAL for kind in kinds]
+    assert (_survives(lambda: image_folder(**options)) is not None) == all(whole)
+    found = _survives(lambda: image_folder(**options, unreadable="skip"))
+    assert (found is not None) == (any(whole[::2]) and any(whole[1::2]))
+    assert found is None or (len(found.test), len(found.train)) == (sum(whole[::2]), sum(whole[1::2]))
 
 
 @fuzz(60)
