@@ -70,9 +70,9 @@ def _a_binary_set(file: Path) -> None:
     cifar10(folder=str(file.parent))
 
 
-def _refused(refused: bool) -> None:
+def _refused(file: Path, refused: bool) -> None:
     if refused:
-        raise BadInput("left alone")
+        raise BadInput(f"{file}: left alone")
 
 
 def _a_module_beside(file: Path) -> None:
@@ -100,8 +100,8 @@ READERS: dict[str, tuple[str, Callable[[Path], object]]] = {
     "a picture": ("0.png", lambda file: image_folder(folder=str(file.parent))),
     "an .npz": ("x.npz", read_images),
     "how an .npz was made": ("x.npz", read_made_by),
-    "an earlier grid": ("sample.png", lambda file: _refused(unlike(file, "") != file)),
-    "the comment of an experiment": ("x.yaml", lambda file: _refused(not listing._about(file))),
+    "an earlier grid": ("sample.png", lambda file: _refused(file, unlike(file, "") != file)),
+    "the comment of an experiment": ("x.yaml", lambda file: _refused(file, not listing._about(file))),
     "labels of an .npz": ("x.npz", read_labels),
     "IDX": ("x", read_idx),
     "gzipped IDX": ("x.gz", read_idx),
