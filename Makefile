@@ -16,7 +16,7 @@ SHARE   = OMP_NUM_THREADS=$${OMP_NUM_THREADS:-$$(( ($$(getconf _NPROCESSORS_ONLN
 RUNNER  = $(if $(NPROC),$(SHARE) $(PY) -m torch.distributed.run --standalone --nproc-per-node=$(NPROC) -m ddpm_lab,$(LAB))
 RECIPE  = $(EXP) $(SET) --budget $(BUDGET) $(call flag,DEVICE,--device)
 
-.PHONY: run gallery bench bench-backbones bench-memory bench-speed bench-quality bench-evaluations bench-contention bench-gpu sweep check list sample evaluate compare ema export sync test test-all fuzz lint setup help clean
+.PHONY: run gallery bench bench-backbones bench-memory bench-speed bench-quality bench-evaluations bench-contention bench-third-order bench-gpu sweep check list sample evaluate compare ema export sync test test-all fuzz lint setup help clean
 
 help: ## show this help
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -103,6 +103,10 @@ bench-evaluations: setup ## RUN=results/latest: FID against evaluations of the n
 
 bench-contention: setup ## [ROUNDS=20]: images/s of two and three runs at once (a quarter of an hour on two cores, resumable); benchmarks/reports/contention
 	@$(PY) benchmarks/contention.py $(call flag,ROUNDS,--rounds)
+
+bench-third-order: setup ## RUNS="results/cosine_l2/x results/flow/y ...": dpmpp_3m_sde's third-order term, over at least six runs; benchmarks/reports/third_order
+	@test -n "$(RUNS)" || { echo 'make bench-third-order: name runs, such as RUNS="results/cosine_l2/* results/flow/*"' >&2; exit 2; }
+	@$(PY) benchmarks/third_order.py $(RUNS)
 
 bench-gpu: setup ## [NETWORKS="dit patch_unet"]: the step on a GPU (ends within ten minutes, resumable); benchmarks/reports/gpu
 	@$(PY) benchmarks/gpu.py $(NETWORKS)
