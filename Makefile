@@ -118,10 +118,10 @@ test-all: setup ## the slow tests too; what needs a GPU is skipped where there i
 	@$(PYTEST) -m 'not hub' $(ARGS)
 
 fuzz: setup ## [N=10000]: mutated experiments, overrides, checkpoints and files, so many of each kind
-	@FUZZ=$(or $(N),10000) $(PYTEST) tests/test_fuzz.py $(ARGS)
+	@FUZZ=$(or $(N),10000) $(PYTEST) tests/end_to_end/test_fuzz.py $(ARGS)
 
-lint: setup ## ruff and mypy
-	@$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check . && $(VENV)/bin/mypy
+lint: setup ## ruff, the layers of packages, mypy
+	@$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check . && $(VENV)/bin/lint-imports && $(VENV)/bin/mypy
 
 clean: ## remove .venv and caches; results/ stays
 	rm -rf $(VENV) $(PEERS) build *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -16,14 +16,15 @@ from typing import Any
 from reporting import RECIPE, surroundings
 
 import ddpm_lab
-from ddpm_lab.build import DataShape, build_data, build_model, build_objective
-from ddpm_lab.cost import flops_per_image, parameter_count
-from ddpm_lab.device import pick_device, pick_precision
-from ddpm_lab.held_out import held_out_loss
-from ddpm_lab.json_text import read_json, write_json
-from ddpm_lab.recipe import load_recipe
-from ddpm_lab.run_folder import with_id
-from ddpm_lab.train import Trainer
+from ddpm_lab.config.load import load_recipe
+from ddpm_lab.diffusion.build import build_data, build_model, build_objective
+from ddpm_lab.diffusion.cost import flops_per_image, parameter_count
+from ddpm_lab.diffusion.model import DataShape
+from ddpm_lab.evaluation.held_out_loss import held_out_loss
+from ddpm_lab.runtime.device import pick_device, pick_precision
+from ddpm_lab.storage.json_text import read_json, write_json
+from ddpm_lab.storage.run_folder import with_id
+from ddpm_lab.training.trainer import Trainer
 
 RESULTS = Path("results/backbones")
 REPORT = Path("benchmarks/reports/backbones/report.json")

@@ -65,7 +65,7 @@ def serve(name: str) -> None:
         import torch
         from measure import forward_flops
 
-        from ddpm_lab.cost import peak_gigabytes
+        from ddpm_lab.runtime.host import peak_gigabytes
 
         kind = peers.kind(name)
         imported = time.perf_counter() - BORN

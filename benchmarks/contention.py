@@ -72,12 +72,12 @@ class Worker:
 
 def serve(results: str, words: list[str]) -> None:
     """The other end of a `Worker`."""
-    from ddpm_lab import live_runs
+    from ddpm_lab.runtime import live_runs
 
     with live_runs.announced():
-        from ddpm_lab.device import pick_device
-        from ddpm_lab.recipe import load_recipe
-        from ddpm_lab.run import Execution
+        from ddpm_lab.config.load import load_recipe
+        from ddpm_lab.runner.run import Execution
+        from ddpm_lab.runtime.device import pick_device
 
         recipe = load_recipe(RECIPE, [*words, "train.images=100000000", "evaluate.features=[]", "track=none"])
         trainer = Execution(recipe, Path(results), pick_device("cpu"), resume=False).trainer

@@ -16,11 +16,11 @@ from typing import Any
 import matplotlib.pyplot as plt
 from reporting import save_distances, surroundings, write_report
 
-from ddpm_lab.build import build_data
-from ddpm_lab.choice import Choice
-from ddpm_lab.curve import Point, known_points, measure_points, points
-from ddpm_lab.evaluate import Evaluator
-from ddpm_lab.loaded import Run
+from ddpm_lab.config.part import Choice
+from ddpm_lab.diffusion.build import build_data
+from ddpm_lab.evaluation.evaluator import Evaluator
+from ddpm_lab.inference.trained_run import Run
+from ddpm_lab.reports.quality_curve import Point, known_points, measure_points, points
 from registry.errors import BadInput
 
 REPORT = Path("benchmarks/reports/evaluations")

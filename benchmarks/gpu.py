@@ -19,10 +19,11 @@ import torch
 from measure import convolution, forward_flops, product, spread
 from reporting import surroundings, write_report
 
-from ddpm_lab.build import DataShape, build_data, build_model, build_objective
-from ddpm_lab.device import pick_device, pick_precision
-from ddpm_lab.recipe import load_recipe
-from ddpm_lab.train import Trainer
+from ddpm_lab.config.load import load_recipe
+from ddpm_lab.diffusion.build import build_data, build_model, build_objective
+from ddpm_lab.diffusion.model import DataShape
+from ddpm_lab.runtime.device import pick_device, pick_precision
+from ddpm_lab.training.trainer import Trainer
 from registry.errors import BadInput
 
 REPORT = Path("benchmarks/reports/gpu")

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from ddpm_lab.device import autocast
+from ddpm_lab.runtime.device import autocast
 
 
 def in_turn(

@@ -13,7 +13,7 @@ from typing import Any
 
 from measure import peak_of
 
-from ddpm_lab.json_text import read_json, write_json
+from ddpm_lab.storage.json_text import read_json, write_json
 
 REPORT = Path("benchmarks/reports/backbones/memory.json")
 PAGE = Path("docs/backbones.md")

@@ -27,12 +27,13 @@ from peers import garments
 from reporting import RECIPE, save_distances, surroundings, write_report
 from torch import Tensor
 
-from ddpm_lab.choice import Choice
-from ddpm_lab.device import pick_device, pick_threads, settle
-from ddpm_lab.evaluate import Evaluator, evaluate_images, numbered
-from ddpm_lab.files import write_whole
-from ddpm_lab.npz import write_images
-from ddpm_lab.run_folder import with_id
+from ddpm_lab.config.part import Choice
+from ddpm_lab.evaluation.evaluator import Evaluator, evaluate_images, numbered
+from ddpm_lab.runtime.device import pick_device
+from ddpm_lab.runtime.host import pick_threads, settle
+from ddpm_lab.storage.files import write_whole
+from ddpm_lab.storage.images import write_images
+from ddpm_lab.storage.run_folder import with_id
 from registry.datasets.npz_reader import read_images
 
 WORK = Path("results/bench/quality")

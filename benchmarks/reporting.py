@@ -11,11 +11,12 @@ import matplotlib.pyplot as plt
 import torch
 from matplotlib.axes import Axes
 
-from ddpm_lab.device import pick_device, pick_precision, pick_threads, settle
-from ddpm_lab.environment import describe_environment
-from ddpm_lab.json_text import write_json
-from ddpm_lab.recipe import load_recipe
-from ddpm_lab.redaction import discreet
+from ddpm_lab.config.load import load_recipe
+from ddpm_lab.runtime.device import pick_device, pick_precision
+from ddpm_lab.runtime.environment import describe_environment
+from ddpm_lab.runtime.host import pick_threads, settle
+from ddpm_lab.runtime.redaction import discreet
+from ddpm_lab.storage.json_text import write_json
 
 RECIPE = "cosine_l2"  # the lab's default
 
@@ -25,7 +26,7 @@ def surroundings(device: torch.device | None = None) -> dict[str, Any]:
     device = device or pick_device(None)
     train = load_recipe(RECIPE, []).experiment.train
     settle(device, pick_threads(train.threads))
-    return describe_environment(device, pick_precision("auto", device), train)
+    return describe_environment(device, pick_precision("auto", device), train.memory_format, train.compile)
 
 
 def write_report(folder: Path, template: str, found: Mapping[str, Any]) -> None:

@@ -29,11 +29,11 @@ from measure import convolution, exponent, in_turn, peak_of, product, rate, rati
 from peers import garments
 from reporting import surroundings, write_report
 
-from ddpm_lab.choice import Choice
-from ddpm_lab.device import pick_device
-from ddpm_lab.evaluate import BATCH, Evaluator, measure, numbered
-from ddpm_lab.metrics import frechet
-from ddpm_lab.npz import write_images
+from ddpm_lab.config.part import Choice
+from ddpm_lab.evaluation.evaluator import BATCH, Evaluator, measure, numbered
+from ddpm_lab.evaluation.scores import frechet
+from ddpm_lab.runtime.device import pick_device
+from ddpm_lab.storage.images import write_images
 from registry.datasets.npz_reader import read_images
 
 REPORT = Path("benchmarks/reports/speed")

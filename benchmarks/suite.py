@@ -20,12 +20,12 @@ import suite_report
 import suite_tracking
 from suite_file import Cell, Suite
 
-from ddpm_lab import live_runs
-from ddpm_lab.device import pick_threads
-from ddpm_lab.json_text import read_json, write_json
-from ddpm_lab.progress import say
-from ddpm_lab.run_folder import with_id
-from ddpm_lab.status import BAD_INPUT, FAILURE
+from ddpm_lab.runtime import live_runs
+from ddpm_lab.runtime.console import say
+from ddpm_lab.runtime.host import pick_threads
+from ddpm_lab.runtime.signals import BAD_INPUT, FAILURE
+from ddpm_lab.storage.json_text import read_json, write_json
+from ddpm_lab.storage.run_folder import with_id
 from registry.errors import BadInput, reason
 
 RESULTS = Path("results/suites")

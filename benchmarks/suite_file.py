@@ -11,13 +11,14 @@ from typing import Annotated, Any
 import pydantic
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from ddpm_lab.build import build_levels, build_path
-from ddpm_lab.choice import Choice
-from ddpm_lab.names import require_experiment_name, require_study_name
-from ddpm_lab.recipe import Recipe, first_difference, load_recipe
-from ddpm_lab.records import HIGHER, METRICS
-from ddpm_lab.yaml_loader import read_mapping
+from ddpm_lab.config.layers import first_difference
+from ddpm_lab.config.load import Recipe, load_recipe
+from ddpm_lab.config.part import Choice
+from ddpm_lab.config.yaml_reader import read_mapping
+from ddpm_lab.diffusion.build import build_levels, build_path
+from ddpm_lab.storage.names import require_experiment_name, require_study_name
 from registry.errors import BadInput, did_you_mean
+from registry.metrics import HIGHER, METRICS
 from registry.options import Count
 from registry.plugins import SHELVES
 

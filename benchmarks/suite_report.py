@@ -13,19 +13,21 @@ import jinja2
 from effects import Results, effects, p_values, pool, typical
 from suite_file import Cell, Suite
 
-from ddpm_lab.buckets import over_shared
-from ddpm_lab.build import build_data
-from ddpm_lab.curve import known_points, points
-from ddpm_lab.evaluate import Evaluator
-from ddpm_lab.files import numbered, write_text
-from ddpm_lab.json_text import read_json, write_json
-from ddpm_lab.loaded import Run
-from ddpm_lab.plots import svg_of_curves, svg_of_intervals
-from ddpm_lab.records import HIGHER, Record, difference, digits_of
-from ddpm_lab.redaction import discreet
-from ddpm_lab.report import clock, embedded
-from ddpm_lab.run_folder import RunFolder, with_id
+from ddpm_lab.diffusion.build import build_data
+from ddpm_lab.evaluation.buckets import over_shared
+from ddpm_lab.evaluation.evaluator import Evaluator
+from ddpm_lab.evaluation.measurement import Record, difference, digits_of
+from ddpm_lab.inference.trained_run import Run
+from ddpm_lab.reports.plots import svg_of_curves, svg_of_intervals
+from ddpm_lab.reports.quality_curve import known_points, points
+from ddpm_lab.reports.run_report import embedded
+from ddpm_lab.runtime.console import clock
+from ddpm_lab.runtime.redaction import discreet
+from ddpm_lab.storage.files import numbered, write_text
+from ddpm_lab.storage.json_text import read_json, write_json
+from ddpm_lab.storage.run_folder import RunFolder, with_id
 from registry.errors import BadInput
+from registry.metrics import HIGHER
 
 Found = dict[str, Any]
 COSTS = ("images", "training_seconds", "evaluation_seconds", "peak_gigabytes", "parameters", "flops_per_image")
@@ -42,7 +44,7 @@ def write(name: str, suite: Suite, cells: list[Cell], folder: Path, failed: Mapp
     pictures = _copy_samples(suite, cells, folder, report)
     write_json(report / "report.json", found)
     environment = jinja2.Environment(
-        loader=jinja2.ChoiceLoader([jinja2.FileSystemLoader(Path(__file__).parent), jinja2.PackageLoader("ddpm_lab")]),
+        loader=jinja2.ChoiceLoader([jinja2.FileSystemLoader(Path(__file__).parent), jinja2.PackageLoader("ddpm_lab.reports")]),
         trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined,
         autoescape=jinja2.select_autoescape(["html.jinja"]),
     )  # fmt: skip

@@ -15,10 +15,10 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from ddpm_lab.experiment import Track
-from ddpm_lab.follower import SILENT
-from ddpm_lab.progress import say
-from ddpm_lab.tracking import mode_of
+from ddpm_lab.config.schema import Track
+from ddpm_lab.runtime.console import say
+from ddpm_lab.tracking.login import mode_of
+from ddpm_lab.tracking.uploader import SILENT
 
 PATIENCE = float(os.environ.get("SUITE_PATIENCE", "120"))  # seconds that W&B gets
 PROJECT = "ddpm_lab"

@@ -21,12 +21,12 @@ from typing import Any
 from reporting import surroundings, write_report
 from scipy import stats
 
-from ddpm_lab.build import build_data
-from ddpm_lab.choice import Choice
-from ddpm_lab.evaluate import Evaluator, measure
-from ddpm_lab.files import sha256
-from ddpm_lab.interval import BLOCKS
-from ddpm_lab.loaded import Run
+from ddpm_lab.config.part import Choice
+from ddpm_lab.diffusion.build import build_data
+from ddpm_lab.evaluation.evaluator import Evaluator, measure
+from ddpm_lab.evaluation.interval import BLOCKS
+from ddpm_lab.inference.trained_run import Run
+from ddpm_lab.storage.files import sha256
 from registry.errors import BadInput
 
 REPORT = Path("benchmarks/reports/third_order")

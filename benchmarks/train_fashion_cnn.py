@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from tqdm import tqdm
 
-from ddpm_lab.json_text import to_json, write_json
+from ddpm_lab.storage.json_text import to_json, write_json
 from registry.datasets.fashion_mnist import fashion_mnist
 from registry.features.fashion_cnn import WEIGHTS, FashionCNN
 

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ddpm_lab.openmp import limit_spin
+from ddpm_lab.runtime.openmp import limit_spin
 from registry.errors import BadInput
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ddpm_lab.loaded import Run
+    from ddpm_lab.inference.trained_run import Run
 
 __all__ = ["BadInput", "load"]
 
@@ -27,6 +27,6 @@ def load(run: str | Path, device: str | None = None) -> Run:
     Raises:
         BadInput: there is no such run, or a part of it is missing or damaged.
     """
-    from ddpm_lab.loaded import Run  # torch is imported when a run is opened, not with the package
+    from ddpm_lab.inference.trained_run import Run  # torch is imported when a run is opened, not with the package
 
     return Run(run, device)

@@ -2,7 +2,7 @@
 
 import sys
 
-from ddpm_lab.cli import main
+from ddpm_lab.cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

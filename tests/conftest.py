@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import pytest
 import torch
-from wandb_server import WandbServer
+from support.wandb_server import WandbServer
 
 from registry import plugins
 
@@ -87,7 +87,7 @@ Quick = Callable[..., Outcome]
 def quick() -> Iterator[Quick]:
     """`quick("check", "smoke", cwd=...)`: the command in one process that all tests share, because importing takes seconds."""
     server = subprocess.Popen(
-        [sys.executable, str(ROOT / "tests/one_process.py")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        [sys.executable, str(ROOT / "tests/support/one_process.py")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         env={**os.environ, "WANDB_MODE": "disabled", "PYTHONPATH": str(ROOT)},
     )  # fmt: skip
     assert server.stdin is not None

@@ -10,13 +10,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ddpm_lab.build import build_procedure
-from ddpm_lab.device import autocast, pick_device
-from ddpm_lab.loaded import guides
-from ddpm_lab.recipe import load_recipe
-from ddpm_lab.run import Execution
-from ddpm_lab.sample import Drawing
-from ddpm_lab.train import Hooks
+from ddpm_lab.config.load import load_recipe
+from ddpm_lab.diffusion.build import build_procedure
+from ddpm_lab.diffusion.sampling import Drawing
+from ddpm_lab.inference.trained_run import guides
+from ddpm_lab.runner.run import Execution
+from ddpm_lab.runtime.device import autocast, pick_device
+from ddpm_lab.training.trainer import Hooks
 from peers import Peer
 
 ALONE = ["track=none", "evaluate.features=[]", "evaluate.every=null", "train.samples_every=null"]

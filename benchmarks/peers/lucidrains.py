@@ -11,7 +11,7 @@ from denoising_diffusion_pytorch import GaussianDiffusion, Trainer, Unet
 from torch import Tensor
 from torchvision.io import write_png
 
-from ddpm_lab.progress import say
+from ddpm_lab.runtime.console import say
 from peers import Peer, garments, to_uint8
 
 PICTURES = Path("results/bench/pictures")

@@ -13,20 +13,20 @@ import jinja2
 import torch
 from safetensors.torch import save_file
 
-from ddpm_lab.build import Model
-from ddpm_lab.checkpoint import save_weights
-from ddpm_lab.cost import parameter_count
-from ddpm_lab.experiment import Sampling
+from ddpm_lab.config.schema import Sampling
+from ddpm_lab.diffusion.cost import parameter_count
+from ddpm_lab.diffusion.model import Model
+from ddpm_lab.evaluation.measurement import drawn_by
 from ddpm_lab.export.autoencoder import identity_autoencoder
 from ddpm_lab.export.component import Component, Inexpressible
 from ddpm_lab.export.dit import dit
 from ddpm_lab.export.scheduler import scheduler
 from ddpm_lab.export.unet import unet
-from ddpm_lab.files import write_text
-from ddpm_lab.json_text import read_json, write_json
-from ddpm_lab.loaded import Run
-from ddpm_lab.records import drawn_by
-from ddpm_lab.redaction import discreet
+from ddpm_lab.inference.trained_run import Run
+from ddpm_lab.runtime.redaction import discreet
+from ddpm_lab.storage.files import write_text
+from ddpm_lab.storage.json_text import read_json, write_json
+from ddpm_lab.storage.weights import save_weights
 from registry.backbones.adm_unet import ADMUNet
 from registry.backbones.dit import DiT
 from registry.errors import BadInput
@@ -145,7 +145,7 @@ def _card(
     if run.folder.finished:
         result = read_json(run.folder.result)
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("ddpm_lab"), trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
+        loader=jinja2.PackageLoader("ddpm_lab.export"), trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )
     environment.filters["drawn_by"] = drawn_by
     page = environment.get_template("model_card.md").render(

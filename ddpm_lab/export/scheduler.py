@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from ddpm_lab.experiment import Experiment
+from ddpm_lab.config.schema import Experiment
 from ddpm_lab.export.component import Component, Inexpressible
 from registry.path import NoisePath
 

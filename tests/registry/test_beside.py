@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from ddpm_lab.recipe import load_recipe
-from ddpm_lab.run_folder import RunFolder, recorded_hash
+from ddpm_lab.config.load import load_recipe
+from ddpm_lab.storage.run_folder import RunFolder, recorded_hash
 from registry import plugins
 from registry.beside import read_plugin
 from registry.errors import BadInput

@@ -1,4 +1,4 @@
-"""Parts from files and from installed packages (docs/adding-a-part.md is tested whole in tests/test_adding_a_part.py)."""
+"""Parts from files and from installed packages (test_adding_a_part.py tests docs/adding-a-part.md whole)."""
 
 import os
 import subprocess

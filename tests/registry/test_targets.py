@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from ddpm_lab.diffusion import Diffusion
+from ddpm_lab.diffusion.process import Diffusion
 from registry.path import NoisePath
 from registry.schedules.cosine import cosine
 from registry.targets import TARGETS, Target

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ddpm_lab.diffusion import Diffusion
+from ddpm_lab.diffusion.process import Diffusion
 from registry.path import NoisePath
 from registry.schedules.cosine import cosine
 from registry.schedules.flow import flow

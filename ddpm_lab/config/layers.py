@@ -1,0 +1,58 @@
+"""Nested mappings merged layer by layer, remembering who wrote what."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from ddpm_lab.config.schema import PART_KEYS
+
+
+class Tree:
+    """Nested mappings, merged layer by layer; for each dotted key, the origin that wrote it last."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, Any] = {}
+        self.origin: dict[str, str] = {}
+        self.layers: list[str] = []  # the origins, the later ones winning
+
+    def merge(self, layer: Mapping[str, Any], origin: str) -> None:
+        self.layers.append(origin)
+        self._merge(self.values, layer, "", origin)
+
+    def _merge(self, base: dict[str, Any], layer: Mapping[str, Any], prefix: str, origin: str) -> None:
+        for key, value in layer.items():
+            dotted = f"{prefix}{key}"
+            if dotted in PART_KEYS:
+                value = {"name": value} if isinstance(value, str) else value
+                old = base.get(key)
+                if isinstance(old, dict) and isinstance(value, dict) and value.get("name", old.get("name")) != old.get("name"):
+                    del base[key]
+            self.origin[dotted] = origin
+            if isinstance(value, Mapping) and isinstance(base.get(key), dict):
+                self._merge(base[key], value, f"{dotted}.", origin)
+            elif isinstance(value, Mapping):
+                base[key] = {}
+                self._merge(base[key], value, f"{dotted}.", origin)
+            else:
+                base[key] = value
+
+    def origin_of(self, dotted: str, fallback: str) -> str:
+        """Who wrote that key, or the nearest key above it."""
+        while dotted and dotted not in self.origin:
+            dotted = dotted.rpartition(".")[0]
+        return self.origin.get(dotted, fallback)
+
+    def last_origin_of(self, keys: Iterable[str], fallback: str) -> str:
+        """Who wrote any of these keys last."""
+        return max((self.origin_of(key, fallback) for key in keys), key=lambda origin: self.layers.index(origin))
+
+
+def first_difference(old: Any, new: Any, key: str = "") -> str:
+    """The first key whose values differ, with both; nothing where all agree."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        for name in dict.fromkeys([*old, *new]):
+            if found := first_difference(old.get(name), new.get(name), f"{key}.{name}".lstrip(".")):
+                return found
+        return ""
+    return "" if old == new else f"{key} ({old!r}, now {new!r})"

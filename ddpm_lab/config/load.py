@@ -1,0 +1,218 @@
+"""From files and overrides to one validated Experiment, remembering who wrote what."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pydantic
+import yaml
+
+from ddpm_lab.config.layers import Tree
+from ddpm_lab.config.overrides import COMMAND_LINE, layer_of
+from ddpm_lab.config.part import Choice
+from ddpm_lab.config.schema import Conflict, Experiment
+from ddpm_lab.config.yaml_reader import describe, read_mapping
+from ddpm_lab.runtime.redaction import discreet, restored
+from ddpm_lab.storage.run_folder import RESOLVED, recorded_hash
+from registry.beside import Plugin
+from registry.errors import BadInput, did_you_mean
+from registry.plugins import load_file, load_installed
+from registry.shelf import OptionError
+
+HOME = Path("experiments")
+DEFAULT_BUDGET = "cpu"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """An experiment, its name, and the plugins that it needs."""
+
+    name: str
+    experiment: Experiment
+    plugins: tuple[Plugin, ...]
+
+
+def find(name: str, folder: Path = HOME) -> Path:
+    """The file of an experiment: a path, a run's folder, or a name in ./experiments.
+
+    Raises:
+        BadInput: there is none; the nearest names are given.
+    """
+    path = Path(name)
+    is_yaml = path.suffix in {".yaml", ".yml"}
+    for candidate in (path / RESOLVED, *([path] if is_yaml else []), folder / f"{name}.yaml"):
+        if _is_file(candidate):
+            return candidate
+    known = [file.stem for file in folder.glob("*.yaml")]
+    if is_yaml or not known:
+        raise BadInput(f"no experiment '{name}': no such file" + ("" if known else f", and no {folder}/ here"))
+    raise BadInput(f"no experiment named '{name}' in {folder}/; {did_you_mean(name, known)}")
+
+
+def load_recipe(name: str, overrides: Iterable[str] = (), budget: str | None = None) -> Recipe:
+    """Read an experiment with all that it extends, its budget and the overrides `key=value`, and validate it.
+
+    Layers, the later ones winning: the budget, the chain of `extends` from its root, the overrides. So a budget fills in
+    what the recipe itself leaves open.
+
+    Raises:
+        BadInput: anything is wrong, in one line that names the file, the key, the value and the remedy.
+    """
+    file = find(name)
+    chain = _chain(file)
+    # A resolved experiment already holds its budget; another one would change nothing in it, silently.
+    whole = chain[-1][1].get("budget")
+    if whole is not None and budget not in (None, whole):
+        raise BadInput(f"{file}: budget: this experiment has the budget '{whole}' built in; it cannot take '{budget}'")
+    tree = Tree()
+    tree.merge(_defaults(Experiment), "default")
+    if whole is None and (found := _budget_file(chain, budget)):
+        tree.merge(read_mapping(found), str(found))
+        tree.values["budget"] = found.stem
+    for origin, layer in reversed(chain):
+        tree.merge(layer, str(origin))
+    tree.merge(layer_of(overrides), COMMAND_LINE)
+    plugins = _load_plugins(tree, file)
+    # A run's folder, perhaps by way of `results/latest`, is named after its experiment.
+    experiment_name = file.resolve().parent.parent.name if file.name == RESOLVED else file.stem
+    return Recipe(experiment_name, _validate(tree, str(file)), plugins)
+
+
+def dump(experiment: Experiment) -> str:
+    """The experiment as YAML, complete, and fit to be shown: the home folder is `~`."""
+    return yaml.safe_dump(discreet(experiment.model_dump(mode="json")), sort_keys=False, allow_unicode=True)
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:
+        return False  # such as a name that is too long
+
+
+def _chain(file: Path) -> list[tuple[Path, dict[str, Any]]]:
+    """The file and all that it extends, itself first."""
+    chain: list[tuple[Path, dict[str, Any]]] = []
+    while True:
+        if any(file.resolve() == seen.resolve() for seen, _ in chain):
+            circle = " -> ".join(str(seen) for seen, _ in [*chain, (file, {})])
+            raise BadInput(f"{chain[-1][0]}: extends: a circle: {circle}; take one `extends` out")
+        layer = read_mapping(file)
+        if file.name == RESOLVED:
+            layer = restored(layer)  # parts of plugins need not know what `~` is
+        parent = layer.pop("extends", None)
+        chain.append((file, layer))
+        if parent is None:
+            return chain
+        if file.name == RESOLVED:
+            raise BadInput(f"{file}: extends: the record of a run stands alone; take `extends` out, or name the file otherwise")
+        if not isinstance(parent, str):
+            raise BadInput(f"{file}: extends: the name or path of one experiment was expected, not {describe(parent)}")
+        file = _parent(parent, file)
+
+
+def _parent(name: str, child: Path) -> Path:
+    beside = child.parent / (name if name.endswith((".yaml", ".yml")) else f"{name}.yaml")
+    if _is_file(beside):
+        return beside
+    try:
+        return find(name)
+    except BadInput as error:
+        raise BadInput(f"{child}: extends: {error}") from None
+
+
+def _budget_file(chain: list[tuple[Path, dict[str, Any]]], budget: str | None) -> Path | None:
+    folders = dict.fromkeys(file.parent / "budgets" for file, _ in chain if file.name != RESOLVED)
+    if budget is not None:
+        folders[HOME / "budgets"] = None
+    for folder in folders:
+        if _is_file(file := folder / f"{budget or DEFAULT_BUDGET}.yaml"):
+            return file
+    if budget is None:
+        return None  # an experiment on its own, which says all itself
+    known = [file.stem for folder in folders for file in folder.glob("*.yaml")]
+    raise BadInput(f"no budget named '{budget}'; {did_you_mean(budget, known)}")
+
+
+def _load_plugins(tree: Tree, file: Path) -> tuple[Plugin, ...]:
+    load_installed()
+    named = tree.values.get("plugins") or []
+    if not isinstance(named, list) or not all(isinstance(item, str) for item in named):
+        raise BadInput(f"{tree.origin_of('plugins', str(file))}: plugins: a list of paths was expected, not {named!r}")
+    origin = tree.origin_of("plugins", str(file))
+    # A path in a file is relative to that file; one on the command line, to where the user stands.
+    folder = Path() if origin == COMMAND_LINE else Path(origin).parent
+    paths = tuple(_plugin(item, folder, origin) for item in named)
+    plugins = list[Plugin]()
+    for path in paths:
+        try:
+            plugins.append(load_file(path, recorded_hash if Path(origin).name == RESOLVED else None))
+        except BadInput as error:
+            raise BadInput(f"{origin}: plugins: {error}") from error
+    if named:
+        tree.values["plugins"] = [str(path) for path in paths]
+    return tuple(plugins)
+
+
+def _plugin(name: str, folder: Path, origin: str) -> Path:
+    """The file of a plugin; the record of a run names copies in its own folder only, which nobody else chose to run."""
+    try:
+        path = (folder / Path(name).expanduser()).resolve()
+    except (ValueError, RuntimeError, OSError) as error:  # a zero byte, a user who is not known, links in a circle
+        raise BadInput(f"{origin}: plugins: '{name}' is no path ({error})") from None
+    if Path(origin).name == RESOLVED and not path.is_relative_to(folder.resolve()):
+        raise BadInput(f"{origin}: plugins: '{name}' is outside of the run's folder; a run's plugins are the copies in it")
+    return path
+
+
+def _validate(tree: Tree, file: str) -> Experiment:
+    try:
+        return Experiment.model_validate(tree.values)
+    except pydantic.ValidationError as error:
+        # An unknown key first: a misspelt key is also a missing one, and the spelling is what helps.
+        first = min(error.errors(), key=lambda one: one["type"] != "extra_forbidden")
+        key = ".".join(str(piece) for piece in first["loc"])
+        cause = first.get("ctx", {}).get("error")
+        if isinstance(cause, OptionError):
+            key = f"{key}.{cause.key}"
+        elif isinstance(cause, BadInput) and str(cause).startswith("no "):
+            key = f"{key}.name"
+        origin = tree.last_origin_of(cause.keys if isinstance(cause, Conflict) else [key], file)
+        raise BadInput(f"{origin}: {key + ': ' if key else ''}{_explain(first, cause)}") from None
+
+
+def _explain(error: Mapping[str, Any], cause: Exception | None) -> str:
+    if cause is not None:
+        return str(cause)
+    if error["type"] == "missing":
+        return "this key is missing; give it a value, or start the file with `extends: base`"
+    if error["type"] == "extra_forbidden":
+        return f"no such key; {did_you_mean(str(error['loc'][-1]), _keys_at(error['loc'][:-1]))}"
+    expected = error["msg"].replace("valid tuple", "list")
+    return f"{expected[0].lower()}{expected[1:]}, got {error['input']!r}"
+
+
+def _defaults(section: type[pydantic.BaseModel]) -> dict[str, Any]:
+    """The schema's own defaults, as the lowest layer, so that an override may set one option of a default part."""
+    found: dict[str, Any] = {}
+    for key, field in section.model_fields.items():
+        if isinstance(field.default, Choice):
+            found[key] = field.default.flat()
+        elif isinstance(field.default, pydantic.BaseModel):
+            found[key] = field.default.model_dump(mode="json")
+        elif inspect.isclass(field.annotation) and issubclass(field.annotation, pydantic.BaseModel):
+            found[key] = _defaults(field.annotation)
+    return {key: value for key, value in found.items() if value}
+
+
+def _keys_at(location: tuple[int | str, ...]) -> Iterable[str]:
+    model: Any = Experiment
+    for piece in location:
+        annotation = model.model_fields[piece].annotation
+        # `EMA | None` -> EMA
+        model = next(kind for kind in (annotation, *getattr(annotation, "__args__", ())) if hasattr(kind, "model_fields"))
+    return model.model_fields  # type: ignore[no-any-return]

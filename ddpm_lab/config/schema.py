@@ -1,0 +1,211 @@
+"""The schema of an experiment: frozen and strict, every key and option checked before anything is built."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, model_validator
+
+from ddpm_lab.config.learning_rate import Rate
+from ddpm_lab.config.part import Choice, chosen_by, from_shelf
+from registry.errors import BadInput, did_you_mean
+from registry.metrics import METRICS, USUAL
+from registry.optimizers import check_optimizer
+from registry.options import Count, Fraction, NonNegativeInt, Positive
+from registry.plugins import SHELVES
+from registry.shelf import OptionError
+
+
+def _field(shelf: str) -> Any:
+    return from_shelf(SHELVES[shelf])
+
+
+class Conflict(ValueError):
+    """Keys that are right one by one and do not fit each other; whoever wrote one of `keys` last is to blame."""
+
+    def __init__(self, keys: tuple[str, ...], text: str) -> None:
+        super().__init__(text)
+        self.keys = keys
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+def _read_averages(value: Any) -> Any:
+    """One average or several; `{half_life: 15000}` is short for `{name: exponential, half_life: 15000}`."""
+    if isinstance(value, (list, tuple)):
+        return tuple(_read_average(one, f"{number}.") for number, one in enumerate(value)) or None
+    return None if value is None else _read_average(value, "")
+
+
+def _read_average(value: Any, place: str) -> Choice:
+    if isinstance(value, Choice):
+        return value
+    mapping = {"name": value} if isinstance(value, str) else value
+    if not isinstance(mapping, dict):
+        raise BadInput(f"expected an average such as {{half_life: 15000}} or {{name: power, std: 0.1}}, got {value!r}")
+    options = {"name": "exponential", **mapping}
+    name = options.pop("name")
+    if not isinstance(name, str):
+        raise BadInput(f"expected the name of an average, got {name!r}")
+    try:
+        return Choice(name, SHELVES["averages"].check(name, options))
+    except OptionError as error:
+        raise OptionError(f"{place}{error.key}", str(error)) from None
+
+
+def _flat_averages(value: Any) -> Any:
+    return [one.flat() for one in value] if isinstance(value, tuple) else value and value.flat()
+
+
+_Averages = Annotated[Any, BeforeValidator(_read_averages), PlainSerializer(_flat_averages)]
+
+
+class Train(_Section):
+    images: Count
+    batch: Count = 128
+    accumulate: Count = 1
+    optimizer: chosen_by(check_optimizer, "optimizer") = Choice("AdamW", {})  # type: ignore[valid-type]
+    rate: Rate
+    clip: Positive | None = 1.0
+    label_dropout: Fraction = 0.1
+    flip: bool = False
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    memory_format: Literal["auto", "contiguous", "channels_last"] = "auto"
+    compile: bool | Literal["auto"] = "auto"  # torch.compile, for training
+    threads: Count | Literal["auto"] = "auto"
+    ema: _Averages  # null: none; several: the first is the one that images are drawn from
+    on_nonfinite: Literal["stop", "skip"] = "stop"  # a step whose loss or gradient is no number
+    samples_every: Count | None = None  # images
+    snapshots_every: Count | None = None  # images; EMA weights that are kept
+    checkpoint_every: Count | None = None  # images
+    checkpoints_kept: Count = 2
+
+    @property
+    def averages(self) -> dict[str, Choice]:
+        """`ema`, `ema_2` ... as their weights are called in a run's folder."""
+        chosen = self.ema if isinstance(self.ema, tuple) else () if self.ema is None else (self.ema,)
+        return {"ema" if number == 1 else f"ema_{number}": choice for number, choice in enumerate(chosen, 1)}
+
+
+class Sampling(_Section):
+    sampler: _field("samplers") = Choice("ddim", {"eta": 0.0})  # type: ignore[valid-type]
+    grid: _field("grids") = Choice("uniform", {})  # type: ignore[valid-type]
+    steps: Count = 50
+    guidance: _field("guidance") = Choice("classifier_free", {"scale": 1.0})  # type: ignore[valid-type]
+    clip: bool | Fraction = True  # x_0 to [-1, 1]; a number: that quantile of its size, as dynamic thresholding
+    batch: Count = 256
+    seed: NonNegativeInt = 0
+    weights: Annotated[str, Field(pattern=r"^(auto|raw|ema(_[\w.-]{1,40})?)$")] = (
+        "auto"  # auto: the first EMA where the run has one
+    )
+
+
+_Images = Annotated[int, Field(ge=2, le=10_000_000)]
+
+
+def _read_metrics(value: Any) -> Any:
+    for metric in value if isinstance(value, (list, tuple)) else ():
+        if metric not in METRICS:
+            raise BadInput(f"there is no metric '{metric}'; {did_you_mean(str(metric), METRICS)}")
+    return value
+
+
+class Evaluate(_Section):
+    features: Annotated[tuple[_field("features"), ...], Field(strict=False)] = ()  # type: ignore[valid-type]
+    n: _Images = 2000
+    every: Count | None = None  # images
+    n_during: _Images = 500
+    # Beside the FID, which is always measured; null: all of them.
+    metrics: Annotated[tuple[str, ...] | None, Field(strict=False), BeforeValidator(_read_metrics)] = None
+
+    @property
+    def wanted(self) -> frozenset[str]:
+        """The metrics that are measured at the end."""
+        return USUAL if self.metrics is None else frozenset(self.metrics)
+
+
+def _by_name(value: Any) -> Any:
+    return {"name": value} if isinstance(value, str) else value
+
+
+_Words = Annotated[str, Field(min_length=1, max_length=128)]  # W&B's own limits, here and below
+
+
+class Track(_Section):
+    """Where a run is tracked besides its own folder, and under which words."""
+
+    name: Literal["wandb", "none"] = "wandb"
+    project: Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[^/\\#?%:]*$")] | None = None  # null: ddpm_lab
+    entity: _Words | None = None  # null: the user's own
+    mode: Literal["auto", "online", "offline", "disabled"] = "auto"
+    run_name: _Words | None = None  # null: the run's id
+    group: _Words | None = None  # null: the experiment's name
+    tags: Annotated[tuple[Annotated[str, Field(min_length=1, max_length=64)], ...], Field(strict=False)] = ()
+    notes: str | None = None
+    job_type: Annotated[str, Field(min_length=1, max_length=64)] | None = None  # null: train
+
+
+class Experiment(_Section):
+    """All that a run depends on. `resolved.yaml` in a run's folder holds one, complete."""
+
+    seed: NonNegativeInt = 0
+    dataset: _field("datasets")  # type: ignore[valid-type]
+    classes: bool = False
+    timesteps: Annotated[int, Field(gt=0, le=1_000_000)] = 1000  # T
+    schedule: _field("schedules")  # type: ignore[valid-type]
+    levels: _field("levels") = Choice("uniform", {})  # type: ignore[valid-type]
+    target: _field("targets")  # type: ignore[valid-type]
+    loss: _field("losses")  # type: ignore[valid-type]
+    weighting: _field("weightings") = Choice("constant", {})  # type: ignore[valid-type]
+    variance: _field("variances") = Choice("fixed_small", {})  # type: ignore[valid-type]
+    backbone: _field("backbones")  # type: ignore[valid-type]
+    train: Train
+    sampling: Sampling = Sampling()
+    evaluate: Evaluate = Evaluate()
+    track: Annotated[Track, BeforeValidator(_by_name)] = Track()
+    budget: str | None = None
+    plugins: Annotated[tuple[str, ...], Field(strict=False)] = ()
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Experiment:
+        # Cross-key checks name the key in their text, because pydantic reports them without one.
+        if self.train.images < self.train.batch:
+            raise Conflict(
+                ("train.images", "train.batch"),
+                f"train.images: {self.train.images} images are less than one batch of {self.train.batch}",
+            )
+        if self.train.batch % self.train.accumulate:
+            raise Conflict(
+                ("train.accumulate", "train.batch"),
+                f"train.accumulate: a batch of {self.train.batch} does not divide by {self.train.accumulate}",
+            )
+        if self.sampling.steps > self.timesteps:
+            raise Conflict(
+                ("sampling.steps", "timesteps"),
+                f"sampling.steps: {self.sampling.steps} steps do not fit into timesteps = {self.timesteps}",
+            )
+        if self.sampling.weights == "ema" and self.train.ema is None:
+            raise Conflict(("sampling.weights", "train.ema"), "sampling.weights: 'ema' is asked for, but train.ema is null")
+        guidance = self.sampling.guidance
+        if not self.classes and guidance.name == "classifier_free" and guidance.options.get("scale", 1.0) != 1:
+            raise Conflict(
+                ("sampling.guidance", "classes"),
+                "sampling.guidance: guidance needs a network that knows classes; set classes: true, or scale: 1",
+            )
+        return self
+
+    @property
+    def weights(self) -> str:
+        """The weights that samples are drawn from."""
+        if self.sampling.weights != "auto":
+            return self.sampling.weights
+        return "ema" if self.train.ema else "raw"
+
+
+# Dotted keys that hold a part: `loss: l1` stands for `{name: l1}` there, and a new name drops the old options.
+PART_KEYS = {
+    "dataset", "schedule", "levels", "target", "loss", "weighting", "variance", "backbone", "train.optimizer", "train.ema",
+    "sampling.sampler", "sampling.grid", "sampling.guidance", "track",
+}  # fmt: skip

@@ -1,0 +1,150 @@
+"""Whether the parts of a recipe fit each other: what is refused, and what is warned of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import nn
+
+from ddpm_lab.config.schema import Experiment
+from ddpm_lab.diffusion.build import build_sampler
+from ddpm_lab.diffusion.model import Model, Objective
+from ddpm_lab.diffusion.process import Diffusion
+from ddpm_lab.diffusion.stability import amplification
+from registry.errors import BadInput
+from registry.path import NoisePath
+from registry.weightings import per_log_snr
+
+# Stable Diffusion's terminal SNR of 0.0047 keeps it from dark and bright images (Lin et al. 2024, section 3.1).
+NEARLY_NOISE = 1e-3
+SINGULAR = 1e6  # an error of the network is so many times as large in x_0
+LARGE = 10.0  # of what a network takes and gives, which its initial weights make of size 1
+WIDE = 3e5  # ten times what the cosine schedule has at its noisy end with the published target, epsilon
+UNEVEN = 1e4  # the largest weight against the median one
+CLAMPED = 0.02  # the share of levels at the ends of the path
+WILD = (
+    20  # tests/diffusion/test_stability.py: of the exact denoiser's images, 15 times the error of ddim and more lie beyond it
+)
+NOISY_END = 0.1  # of pixels in [-1, 1]: 13 of 255 levels
+MANY_CYCLES = 30  # of random Fourier features; over the labels of EDM2 there are three
+ORDERS = {"heun": 2, "dpmpp_2m": 2, "dpmpp_2m_sde": 2, "dpmpp_3m_sde": 3}
+
+
+def require_fit(experiment: Experiment, model: Model, objective: Objective) -> None:
+    """Refuse what cannot be trained.
+
+    Raises:
+        BadInput: the target cannot tell x_0 at some level, a weight is not finite, or levels lack a density that is needed.
+    """
+    diffusion = model.diffusion
+    to_x0, _ = diffusion.target.gain(*diffusion.path.at(_all(diffusion.path)))
+    if float(to_x0[-1]) > SINGULAR:
+        raise BadInput(
+            f"target: '{experiment.target.name}' cannot tell x_0 where no signal is left, and schedule"
+            f" '{experiment.schedule.name}' ends there; take v, x0, velocity or edm"
+        )
+    if model.variance.bound:
+        objective.bound_weight(diffusion.path, *_drawn(diffusion.path, objective))
+    if not isinstance(objective.weighting, nn.Module):
+        levels, weight = _weights(model, objective)
+        if not bool(weight.isfinite().all()):
+            first = float(levels[~weight.isfinite()][0])
+            raise BadInput(
+                f"weighting: '{experiment.weighting.name}' of target '{experiment.target.name}' is infinite at level {first:g};"
+                " take another weighting, target or schedule"
+            )
+
+
+def warnings(experiment: Experiment, model: Model, objective: Objective, std: float) -> Iterator[str]:
+    """What will train, and probably not as it was meant. `std` is the standard deviation of the data."""
+    path, sampling, train = model.diffusion.path, experiment.sampling, experiment.train
+    snr = terminal_snr(path)
+    if path.kind == "variance_preserving" and snr > NEARLY_NOISE:
+        yield (
+            f"terminal SNR {snr:.2e} is above {NEARLY_NOISE:g}: training ends before pure noise, sampling begins with it; scale"
+            " the schedule to T, take more timesteps, or zero_terminal_snr"
+        )
+    pair = f"target '{experiment.target.name}' on schedule '{experiment.schedule.name}'"
+    for what, limit, size in _sizes(model.diffusion, std):
+        if float(size.max()) > limit:
+            yield f"{pair}: {what} {float(size.max()):.3g} at level {int(size.argmax())}; in target edm all is of size 1"
+    if experiment.schedule.options.get("scale") is False and path.steps != 1000:
+        yield f"schedule.scale is false: these betas were published for T = 1000, not for {path.steps}"
+    if not isinstance(objective.weighting, nn.Module):
+        _, weight = _weights(model, objective)
+        if float(weight.max()) > UNEVEN * float(weight.median()):
+            yield (
+                f"weighting '{experiment.weighting.name}' of target '{experiment.target.name}' gives one level"
+                f" {float(weight.max() / weight.median()):.1g} times the median weight: most of the loss is there"
+            )
+    drawn, _ = _drawn(path, objective)
+    clamped = float(((drawn <= 0) | (drawn >= path.steps - 1)).double().mean())
+    if clamped > CLAMPED and path.steps > 1:
+        yield f"levels '{experiment.levels.name}': {clamped:.0%} of them lie beyond the path's ends and are moved there"
+    if experiment.variance.name == "learned_range" and sampling.sampler.name != "ancestral":
+        yield f"variance 'learned_range' is learned, and sampler '{sampling.sampler.name}' does not use it; ancestral does"
+    order = ORDERS.get(sampling.sampler.name, sampling.sampler.options.get("order", 1))
+    if sampling.steps < 2 * order:
+        yield f"sampling.steps: {sampling.steps} are few for '{sampling.sampler.name}', of order {order} only after as many"
+    steps = amplification(*build_sampler(sampling, model))
+    if steps.stochastic and steps.factor > WILD:
+        yield (
+            f"sampling.grid: '{sampling.grid.name}' makes the log SNR jump, where '{sampling.sampler.name}' extrapolates:"
+            f" before evaluation {steps.evaluation} the network's errors grow by {steps.factor:.0f}; take clipped_log_snr or"
+            " trailing"
+        )
+    clean = float(path.log_snr(torch.zeros(1, device=path.angle.device)).mul(-0.5).exp())
+    if clean > NOISY_END:
+        yield (
+            f"the path's clean end has sigma / alpha {clean:.3g}, above {NOISY_END:g}: detail below that noise is never"
+            " trained, and the last step blurs it; take more timesteps, or a schedule.shift below 1"
+        )
+    if isinstance(bandwidth := experiment.backbone.options.get("bandwidth"), float):
+        label = model.diffusion.target.condition(*path.at(_all(path)), 1000 * _all(path) / path.steps)[1]
+        cycles = bandwidth * float(label.max() - label.min())
+        if cycles > MANY_CYCLES:
+            yield (
+                f"backbone.bandwidth: {bandwidth:g} makes '{experiment.backbone.name}' see {cycles:,.0f} cycles along the noise"
+                f" labels of target '{experiment.target.name}', each level strange to its neighbours; take"
+                f" {3 * bandwidth / cycles:.1g}, or target edm"
+            )
+    for choice in train.averages.values():
+        half_life, ramp = choice.options.get("half_life", 0), choice.options.get("ramp")
+        if half_life > train.images:
+            kept = "" if ramp is None else f"; its warm-up keeps it at {ramp:g} of the images seen"
+            yield f"train.ema.half_life: {half_life:g} images are more than the run has, {train.images:,}{kept}"
+
+
+def _sizes(diffusion: Diffusion, std: float) -> Iterator[tuple[str, float, torch.Tensor]]:
+    """What a network bears only up to a limit, for data of that standard deviation, at each level [T]."""
+    alpha, sigma = diffusion.path.at(levels := _all(diffusion.path))
+    one, zero = torch.ones_like(alpha), torch.zeros_like(alpha)
+    of_x0, of_eps = diffusion.target.of(one, zero, alpha, sigma), diffusion.target.of(zero, one, alpha, sigma)
+    output = ((std * of_x0) ** 2 + of_eps**2).sqrt()  # x_0 and eps are independent, and a target is linear in them
+    scale, _ = diffusion.target.condition(alpha, sigma, 1000 * levels / diffusion.path.steps)
+    to_x0, to_eps = diffusion.target.gain(alpha, sigma)
+    yield "the network has to predict values of size", LARGE, output
+    yield "the network is shown values of size", LARGE, scale * ((alpha * std) ** 2 + sigma**2).sqrt()
+    yield "an error of the network's output shows, against the size of the image, times", WIDE, to_x0 * output / std
+    yield "an error of the network's output shows, against the size of the noise, times", WIDE, to_eps * output
+
+
+def terminal_snr(path: NoisePath) -> float:
+    """The signal-to-noise ratio at the last level."""
+    return float(path.log_snr(torch.tensor([path.steps - 1.0], device=path.angle.device)).exp())
+
+
+def _drawn(path: NoisePath, objective: Objective) -> tuple[torch.Tensor, torch.Tensor]:
+    return objective.levels(4096, torch.Generator(path.angle.device).manual_seed(0))
+
+
+def _weights(model: Model, objective: Objective) -> tuple[torch.Tensor, torch.Tensor]:
+    """Levels, and the weights that they would get; where the density of the levels counts, those that are sampled."""
+    path = model.diffusion.path
+    levels, importance = _drawn(path, objective) if per_log_snr(objective.weighting) else (_all(path), torch.ones(1))
+    return levels, objective.weight(model.diffusion, levels, importance)
+
+
+def _all(path: NoisePath) -> torch.Tensor:
+    return torch.arange(path.steps, dtype=torch.float64, device=path.angle.device)

@@ -1,0 +1,33 @@
+"""What a network costs: parameters, operations, memory."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from ddpm_lab.diffusion.model import DataShape, Model
+
+
+def parameter_count(model: Model) -> int:
+    """Trainable numbers of the network."""
+    return sum(parameter.numel() for parameter in model.network.parameters())
+
+
+def flops_per_image(model: Model, shape: DataShape) -> int:
+    """Floating-point operations of one forward pass for one image, a multiplication and an addition counted as two."""
+    network: Any = copy.deepcopy(model.network).to("meta")
+    y = None if model.classes is None else torch.zeros(1, dtype=torch.long, device="meta")
+    with FlopCounterMode(display=False) as counter, torch.device("meta"):
+        network(torch.zeros(1, *shape.image_shape), torch.zeros(1), y)
+    return int(counter.get_total_flops())
+
+
+def flops_if_countable(model: Model, shape: DataShape) -> int | None:
+    """The same, or None for a network that cannot be run without numbers: a figure is not to cost a run its end."""
+    try:
+        return flops_per_image(model, shape)
+    except Exception:  # a plugin's network may look at values, which a tensor without data does not have
+        return None

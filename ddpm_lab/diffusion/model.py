@@ -1,0 +1,96 @@
+"""The records of a model, an objective and a sampling procedure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ddpm_lab.diffusion.process import Diffusion
+from registry.datasets import ImageSet
+from registry.errors import BadInput
+from registry.guidance import ConditionalDenoise
+from registry.levels import KnownLevels, Levels
+from registry.options import Side
+from registry.path import NoisePath
+from registry.samplers import Denoise, Grid, Noise
+from registry.variances import Variance
+from registry.weightings import Weighting, per_log_snr
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+Sampler = Callable[[Denoise, Grid, Noise], Tensor]
+
+
+@dataclass(frozen=True)
+class DataShape:
+    """What of the data the network is built for; kept in the run's folder, so that a run needs no data to be sampled."""
+
+    name: str
+    image_shape: tuple[Side, Side, Side]  # C, H, W
+    class_names: tuple[str, ...] | None
+    std: float
+    train_hash: str
+    license: str = "unknown"
+
+    @classmethod
+    def of(cls, data: ImageSet) -> DataShape:
+        return cls(data.name, data.image_shape, data.class_names, data.std, data.train.hash, data.license)
+
+
+@dataclass(frozen=True)
+class Model:
+    """The objects that sampling needs: mathematics and network."""
+
+    diffusion: Diffusion
+    network: nn.Module
+    variance: Variance
+    classes: int | None  # of the network; None where it is unconditional
+
+
+@dataclass(frozen=True)
+class Objective:
+    """The objects that training needs besides."""
+
+    levels: Levels
+    loss: Loss
+    weighting: Weighting | nn.Module  # a module is learned with the network
+
+    def density(self, level: Tensor, importance: Tensor) -> Tensor:
+        """The density over log SNR [B] of the levels as the step weighs them, by their importance.
+
+        Raises:
+            BadInput: the part does not give it.
+        """
+        if not isinstance(self.levels, KnownLevels):
+            raise BadInput(
+                f"levels: {type(self.levels).__name__} has no density(level), by which a weighting over log SNR and the"
+                " bound of a learned variance are divided; give it one (docs/adding-a-part.md), or take uniform levels"
+            )
+        return self.levels.density(level) * importance
+
+    def weight(self, diffusion: Diffusion, level: Tensor, importance: Tensor) -> Tensor:
+        """The weight of each image's loss [B], float32, besides its importance."""
+        weighting: Weighting = self.weighting  # type: ignore[assignment]  # one that is not learned
+        density = self.density(level, importance) if per_log_snr(weighting) else None
+        return diffusion.weight(weighting, level, density)
+
+    def bound_weight(self, path: NoisePath, level: Tensor, importance: Tensor) -> Tensor:
+        """The weight [B], float32, of each term of the variational bound, besides its importance.
+
+        It is 1 over the density of the levels, over which the bound is an integral; 1 on a path of one level.
+        """
+        if path.steps == 1:
+            return torch.ones_like(level, dtype=torch.float32)
+        return (-1 / (self.density(level, importance) * path.log_snr_slope(level))).float()
+
+
+@dataclass(frozen=True)
+class Procedure:
+    """How images are drawn: the sampler with its options, on its levels, with its guidance."""
+
+    sampler: Sampler
+    guidance: Callable[[ConditionalDenoise], ConditionalDenoise]
+    grid: Grid
+    clip: bool | float

@@ -1,0 +1,1 @@
+"""Metrics of generated images, each with the protocol that it depends on."""

@@ -1,0 +1,51 @@
+"""Another way of drawing than the one that a run was trained with."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ddpm_lab.config.part import Choice
+from ddpm_lab.config.schema import Sampling
+from ddpm_lab.inference.trained_run import Run
+from registry.errors import BadInput, did_you_mean
+from registry.plugins import SHELVES
+
+
+def changed(
+    run: Run, sampling: Sampling, *, sampler: str | None = None, grid: str | None = None, steps: int | None = None,
+    seed: int | None = None, guidance: float | None = None, weights: str | None = None,
+) -> Sampling:  # fmt: skip
+    """`sampling` with what is given instead; a part with its default options, unless it is the one that is there.
+
+    Raises:
+        BadInput: there is no such part, the run has no such weights, or a number is out of bounds.
+    """
+    new: dict[str, Any] = {}
+    if steps is not None:
+        if steps > run.experiment.timesteps:
+            raise BadInput(f"--steps: {steps} steps do not fit into this run's timesteps = {run.experiment.timesteps}")
+        new["steps"] = steps
+    if weights is not None:
+        known = run.folder.known_weights
+        if weights not in known:
+            raise BadInput(f"--weights: {run.folder.path} has no '{weights}'; {did_you_mean(weights, known)}")
+        new["weights"] = weights
+    if seed is not None:
+        if seed < 0:
+            raise BadInput(f"--seed: {seed} is negative")
+        new["seed"] = seed
+    if sampler is not None and sampler != sampling.sampler.name:
+        new["sampler"] = Choice(sampler, SHELVES["samplers"].check(sampler, {}))
+    if grid is not None and grid != sampling.grid.name:
+        new["grid"] = Choice(grid, SHELVES["grids"].check(grid, {}))
+    if guidance is not None:
+        # The scale of the guidance that the run has: whoever asks for a scale has not asked for another kind.
+        old = sampling.guidance
+        if old.name == "classifier_free" and not run.experiment.classes:
+            raise BadInput("--guidance: this run has no classes; train one with `classes=true`")
+        try:
+            checked = SHELVES["guidance"].check(old.name, {**old.options, "scale": guidance})
+        except BadInput as error:
+            raise BadInput(f"--guidance: {error}; `sampling.guidance=NAME` chooses another one") from None
+        new["guidance"] = Choice(old.name, checked)
+    return sampling.model_copy(update=new)

@@ -1,0 +1,72 @@
+"""report.html: a run on one self-contained page."""
+
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from ddpm_lab.evaluation.measurement import drawn_by, measured_by
+from ddpm_lab.reports.plots import svg_of_curves
+from ddpm_lab.runtime.console import clock
+from ddpm_lab.storage.files import numbered, write_text
+from ddpm_lab.storage.json_text import read_json
+from ddpm_lab.storage.run_folder import RunFolder
+from registry.files import PICTURE, YAML, read_file, read_text
+
+Rows = list[dict[str, Any]]
+
+
+def write_report(folder: RunFolder, result: dict[str, Any]) -> None:
+    """Put the result, and what else the run left in its folder, on a page."""
+    rows = folder.read_metrics()
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("ddpm_lab.reports"), autoescape=True, trim_blocks=True, lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )  # fmt: skip
+    environment.filters |= {"clock": clock, "drawn_by": drawn_by, "measured_by": measured_by}
+    samples = numbered(folder.samples, r"\.png")
+    page = environment.get_template("report.html").render(
+        run=folder.id,
+        experiment=folder.path.parent.name,
+        result=result,
+        environment=read_json(folder.environment),
+        resolved=read_text(folder.experiment, YAML),
+        loss=svg_of_curves([("loss", _series(rows, "loss"))], "images seen", "loss"),
+        distance=svg_of_curves(_distances(rows, result), "images seen", "FID"),
+        samples=[(f"{images:,}", embedded(file)) for images, file in _spread(samples, 6)],
+        final=embedded(samples[-1][1]) if samples else "",
+        denoising=embedded(folder.path / "denoising.png"),
+        speed=_median([row["images_per_second"] for row in rows if "images_per_second" in row]),
+    )
+    write_text(folder.report, page)
+
+
+def _series(rows: Rows, key: str) -> list[tuple[float, float]]:
+    return [(row["images"], row[key]) for row in rows if row.get(key) is not None]
+
+
+def _distances(rows: Rows, result: dict[str, Any]) -> list[tuple[str, list[tuple[float, float]]]]:
+    """FID over training by extractor. The final value stays out: it has another N, so it is no point of this curve."""
+    names = dict.fromkeys(line["extractor"] for line in result["metrics"] if line["value"] is not None)
+    sizes = sorted({row["n"] for row in rows if "n" in row})
+    n = f", N = {sizes[0]:,}" if sizes else ""
+    return [(f"{name}{n}", series) for name in names if (series := _series(rows, f"FID/{name}"))]
+
+
+def embedded(file: Path) -> str:
+    """A PNG as a data URL, or nothing where it is missing."""
+    return f"data:image/png;base64,{base64.b64encode(read_file(file, PICTURE)).decode()}" if file.is_file() else ""
+
+
+def _spread(files: list[tuple[int, Path]], count: int) -> list[tuple[int, Path]]:
+    """At most `count` of them, evenly spread, first and last included."""
+    if len(files) <= count:
+        return files
+    return [files[round(i * (len(files) - 1) / (count - 1))] for i in range(count)]
+
+
+def _median(values: list[float]) -> float:
+    return sorted(values)[len(values) // 2] if values else 0.0

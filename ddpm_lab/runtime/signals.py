@@ -1,0 +1,59 @@
+"""Exit statuses, and what a signal does to a run: 0, one of these, or 128 + the number of the signal."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from ddpm_lab.runtime import distributed
+
+BAD_INPUT, FAILURE = 2, 1
+
+
+class Interrupted(Exception):
+    """SIGINT or SIGTERM came; what was begun is saved, and can be gone on with."""
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(signal.Signals(signum).name)
+        self.status = 128 + signum
+        self.signum = signum
+
+
+class NotFinite(RuntimeError):
+    """Sampled images, or their features, hold NaN or infinite numbers; as uint8 such images would look like any others."""
+
+
+SAME_REQUEST = 3.0  # seconds: torchrun passes on the Ctrl-C that the terminal has sent already
+
+
+@contextlib.contextmanager
+def stop_signals() -> Iterator[list[int]]:
+    """A list that receives the first SIGINT or SIGTERM; a second one has its usual effect, at once."""
+    received: list[int] = []
+    usual: dict[signal.Signals, Any] = {}
+    first = [0.0]
+
+    def receive(signum: int, frame: Any) -> None:
+        if received and distributed.launched() and time.monotonic() - first[0] < SAME_REQUEST:
+            return
+        if received:
+            for number, handler in usual.items():
+                signal.signal(number, handler)
+            os.kill(os.getpid(), signum)
+        first[0] = time.monotonic()
+        received.append(signum)
+
+    try:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            usual[number] = signal.signal(number, receive)
+    except ValueError:
+        pass  # signals belong to the main thread; in another one the run is stopped as Python stops it
+    try:
+        yield received
+    finally:
+        for number, handler in usual.items():
+            signal.signal(number, handler)

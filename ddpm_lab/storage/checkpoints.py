@@ -1,0 +1,96 @@
+"""What a run leaves on disk to be continued from (checkpoints) and to be sampled from (weights)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ddpm_lab.runtime.console import say
+from ddpm_lab.storage.files import numbered, sha256, write_text, write_whole
+from registry.errors import BadInput, reason
+from registry.files import CHECKSUM, read_text
+
+State = dict[str, Any]
+
+
+class Checkpoints:
+    """The checkpoints of a run, `checkpoints/000080000.pt` after 80,000 images, each with its SHA-256 in a file beside it.
+
+    The checksum is written last, so a checkpoint without one was never finished; `sha256sum -c *.sha256` verifies all.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def save(self, images: int, state: State, keep: int) -> None:
+        """All that training needs to go on, tensors, numbers and containers of them; the newest `keep` are kept.
+
+        Raises:
+            OSError: the disk is full, read-only or gone; the checkpoints that were there are as they were.
+        """
+        self.folder.mkdir(exist_ok=True)
+        file = self.folder / f"{images:09d}.pt"
+        if _checksum(file).exists():
+            return  # the state after so many images is always the same
+
+        def write(path: Path) -> None:
+            try:
+                with open(path, "wb") as stream:
+                    torch.save(state, stream)
+            except RuntimeError as error:
+                # torch buries the stream's own error, which says what is wrong, under one of its own.
+                raise error.__context__ if isinstance(error.__context__, OSError) else error from None
+
+        write_whole(file, write)
+        write_text(_checksum(file), f"{sha256(file)}  {file.name}\n")
+        finished = self._finished()
+        for old in {*(old for _, old in numbered(self.folder, r"\.pt")), *finished} - set(finished[:keep]):
+            _checksum(old).unlink(missing_ok=True)
+            old.unlink(missing_ok=True)
+
+    def newest(self) -> int | None:
+        """The number of images of the newest finished checkpoint."""
+        return next((int(file.stem) for file in self._finished()), None)
+
+    def load(self) -> State | None:
+        """The newest checkpoint that is whole, read without executing anything; None where none was ever finished.
+
+        Raises:
+            BadInput: all are damaged, or one holds more than tensors and numbers.
+        """
+        damaged: list[Path] = []
+        for file in self._finished():
+            try:
+                whole = read_text(_checksum(file), CHECKSUM).split()[0] == sha256(file)
+            except (OSError, IndexError, BadInput):
+                whole = False
+            if whole:
+                state = _read(file)
+                for other in damaged:
+                    _checksum(other).unlink()  # so that it is written again
+                return state
+            damaged.append(file)
+            say(f"{file}: damaged (its SHA-256 is not the one in {_checksum(file).name}); going back to an older checkpoint")
+        if damaged:
+            raise BadInput(f"{self.folder}: every checkpoint is damaged; run the experiment anew, without --resume")
+        return None
+
+    def _finished(self) -> list[Path]:
+        """Newest first."""
+        return [file.with_suffix("") for _, file in reversed(numbered(self.folder, r"\.pt\.sha256"))]
+
+
+def _checksum(file: Path) -> Path:
+    return file.with_name(f"{file.name}.sha256")
+
+
+def _read(file: Path) -> State:
+    try:
+        state = torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # damage in a pickle comes to light as almost anything
+        raise BadInput(f"{file}: not a checkpoint of tensors and numbers ({reason(error)})") from None
+    if not isinstance(state, dict):
+        raise BadInput(f"{file}: not a checkpoint of tensors and numbers by name")
+    return state

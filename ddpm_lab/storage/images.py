@@ -1,0 +1,66 @@
+"""Images as files: a grid as PNG, all of them as .npz."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+from torch import Tensor
+from torchvision.utils import make_grid
+
+from ddpm_lab.storage.files import write_whole
+from registry.files import PICTURE, open_file
+
+SHORTEST = 56  # pixels: smaller images are enlarged by a whole factor, so that an eye can judge them
+
+ABOUT = "ddpm_lab"  # the text in a PNG that says how its images were made
+
+
+def save_grid(file: Path, images: Tensor, columns: int | None = None, about: str | None = None) -> None:
+    """uint8 images [N, C, H, W] as one PNG, in rows of `columns` (default: as square as it gets); `about` says how they were
+    made, and is kept in it."""
+    factor = max(1, math.ceil(SHORTEST / images.shape[2]))
+    enlarged = F.interpolate(images.float() / 255, scale_factor=factor, mode="nearest")
+    grid = make_grid(enlarged, nrow=columns or math.ceil(math.sqrt(len(images))), padding=2, pad_value=0.5)
+    picture = Image.fromarray((grid * 255).round().to(torch.uint8).permute(1, 2, 0).numpy())
+    words = PngInfo()
+    if about is not None:
+        words.add_text(ABOUT, about)
+    write_whole(file, lambda path: picture.save(path, format="PNG", pnginfo=words))
+
+
+def unlike(file: Path, about: str) -> Path:
+    """`file`, or where a picture is there that was made another way, a name beside it that says `about` by its hash."""
+    if not file.exists() or _about(file) == about:
+        return file
+    return file.with_name(f"{file.stem}-{hashlib.sha256(about.encode()).hexdigest()[:8]}{file.suffix}")
+
+
+def _about(file: Path) -> str | None:
+    try:
+        with open_file(file, PICTURE) as stream, Image.open(stream) as picture:
+            found = picture.info.get(ABOUT)
+            return found if isinstance(found, str) else None
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):  # a picture of somebody else's, or none
+        return None
+
+
+def write_images(file: Path, images: Tensor, labels: Tensor | None, generation: dict[str, Any]) -> None:
+    """uint8 images [N, C, H, W], labels [N] where there are any, and how they were made: plain words and numbers."""
+    arrays = [images.permute(0, 2, 3, 1).contiguous().numpy()]  # [N, H, W, C]
+    if labels is not None:
+        arrays.append(labels.numpy())
+
+    def write(path: Path) -> None:
+        with open(path, "wb") as stream:  # by stream, because numpy appends .npz to other names
+            np.savez(stream, *arrays, made_by=np.array(json.dumps(generation)))
+
+    write_whole(file, write)

@@ -1,0 +1,1 @@
+"""W&B beside a run's own files."""

@@ -1,0 +1,182 @@
+"""W&B beside the run's own files: never a prompt, never a lost run, and what W&B missed can be sent later."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Literal
+
+from ddpm_lab.config.schema import Track
+from ddpm_lab.config.yaml_reader import read_mapping
+from ddpm_lab.runtime.console import say
+from ddpm_lab.runtime.redaction import discreet
+from ddpm_lab.storage.files import open_lock
+from ddpm_lab.storage.run_folder import RunFolder
+from ddpm_lab.tracking.login import logged_in, mode_of
+from ddpm_lab.tracking.uploader import LOCK, Order
+from registry.errors import BadInput
+
+RUN_PATIENCE, SYNC_PATIENCE = 30, 600  # seconds that a run, and `sync`, waits for W&B at its end
+
+
+class Tracker:
+    """A run's follower, where the run is tracked. What goes wrong with it is said once, and costs no run."""
+
+    def __init__(self, track: Track, folder: RunFolder, config: dict[str, Any]) -> None:
+        """`config` is the resolved experiment."""
+        self.folder, self.mode = folder, mode_of(track)
+        self._follower: _Follower | None = None
+        if self.mode != "disabled":
+            known = folder.tracked_as()
+            run_id = os.environ.get("WANDB_RUN_ID") or known.get("id")
+            init = _describe(folder, track, config, known, run_id)
+            try:
+                self._follower = _Follower(folder, self.mode, init, RUN_PATIENCE, self._regret, self._stop)
+            except OSError as error:
+                self._regret(f"it could not be started ({error.strerror})")
+
+    @property
+    def where(self) -> str:
+        """Where the run can be looked at."""
+        if self.mode == "offline":
+            return f"offline; `ddpm-lab sync {self.folder.path}` uploads it"
+        return "online" if self.mode == "online" else "not tracked"
+
+    def finish(self, status: int) -> None:
+        """Give W&B a moment to take the rest; `status` is what the run exits with."""
+        if self._follower is not None:
+            self._follower.end(status)
+
+    def _stop(self) -> None:
+        say("W&B: asks this run to stop")
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    def _regret(self, trouble: str) -> None:
+        say(f"W&B: {trouble}; the run's folder has everything, and `ddpm-lab sync {self.folder.path}` sends it")
+
+
+def sync(name: str) -> None:
+    """Bring W&B up to date from a run's folder alone.
+
+    Raises:
+        BadInput: there is no such run, nobody is logged in, or the run is being sent by another process.
+        RuntimeError: W&B did not take it.
+    """
+    folder = RunFolder.open(name)
+    experiment = read_mapping(folder.experiment)
+    try:
+        track = Track.model_validate(experiment.get("track", {}))
+    except ValueError as error:
+        raise BadInput(f"{folder.experiment}: track: {' '.join(str(error).split())}") from None
+    if not logged_in():
+        raise BadInput("nobody is logged in to W&B; `wandb login`, or set WANDB_API_KEY, and try again")
+    with os.fdopen(open_lock(folder.path / LOCK), "rb") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise BadInput(f"{folder.path}: another process is sending this run to W&B; wait until it has ended") from None
+    known, troubles = folder.tracked_as(), list[str]()
+    init = _describe(folder, track, experiment, known, known.get("id") or os.environ.get("WANDB_RUN_ID"))
+    _Follower(folder, "online", init, SYNC_PATIENCE, troubles.append).end(0 if folder.finished else 1)
+    if troubles:
+        raise RuntimeError(f"W&B: {troubles[0]}; `ddpm-lab sync {folder.path}` tries again")
+    say(f"W&B has all of {folder.path}")
+
+
+class _Follower:
+    """The other end of `ddpm_lab.tracking.uploader`."""
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        mode: Literal["online", "offline"],
+        init: dict[str, Any],
+        patience: int,
+        regret: Callable[[str], None],
+        stop: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`regret` is called once, when W&B will not get everything; `stop`, when W&B asks the run to stop."""
+        self._regret, self._regretted, self._stop, self._ended = regret, False, stop, False
+        # Not below the user's home, whose path the client writes into what it uploads.
+        place = tempfile.gettempdir()
+        self._scratch = tempfile.mkdtemp(prefix="ddpm_lab-", dir="/tmp" if discreet(place) != place else place)
+        self._order = Order(str(folder.path), self._scratch, mode, patience, init)
+        here = str(Path(__file__).resolve().parents[2])
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "ddpm_lab.tracking.uploader"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL, text=True, start_new_session=True,  # Ctrl-C is for the run, which then ends its follower
+            env={**os.environ, "WANDB_SILENT": "true", "WANDB_MODE": mode,
+                 "PYTHONPATH": os.pathsep.join(filter(None, [here, os.environ.get("PYTHONPATH")]))},
+        )  # fmt: skip
+        self._tell(json.dumps(asdict(self._order)))
+        self._listener = threading.Thread(target=self._listen, daemon=True)
+        self._listener.start()
+
+    def end(self, status: int) -> None:
+        """Wait until it has sent all that is left, or has no more time."""
+        self._ended = True
+        self._tell(str(status))
+        patience = self._order.patience_for_all
+        try:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(patience + 5)
+        finally:  # Ctrl-C included
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+        code = self._process.wait()
+        self._listener.join(5)
+        shutil.rmtree(self._scratch, ignore_errors=True)
+        if code != 0 and not self._regretted:
+            self._regret(f"it did not take everything within {patience} seconds")
+
+    def _tell(self, line: str) -> None:
+        assert self._process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.write(line + "\n")
+            self._process.stdin.flush()
+
+    def _listen(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            kind, _, text = line.strip().partition(" ")
+            if kind == "at":
+                say(f"W&B: {text}")
+            elif kind == "stop" and not self._ended:
+                self._stop()
+            elif kind == "failed":
+                self._regretted = True
+                self._regret(text)
+
+
+def _describe(
+    folder: RunFolder, track: Track, config: dict[str, Any], known: dict[str, Any], run_id: str | None
+) -> dict[str, Any]:
+    """What `wandb.init` is told. Words that the user may have changed at W&B stay as they are when a run goes on."""
+    env = os.environ
+    told = {
+        "id": run_id or folder.id,
+        "project": known.get("project") or track.project or env.get("WANDB_PROJECT") or "ddpm_lab",
+        "entity": known.get("entity") or track.entity,
+        "config": config,
+    }
+    if known.get("url"):
+        return discreet(told)
+    words = {
+        "name": track.run_name or env.get("WANDB_NAME") or folder.id,
+        "group": track.group or env.get("WANDB_RUN_GROUP") or folder.path.resolve().parent.name,
+        "tags": track.tags or None,
+        "notes": track.notes,
+        "job_type": track.job_type or env.get("WANDB_JOB_TYPE") or "train",
+    }
+    return discreet(told | words)

@@ -1,0 +1,291 @@
+"""Training: the step on one page, then the loop around it."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import signal
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from ddpm_lab.config.schema import Experiment
+from ddpm_lab.diffusion.build import build_average
+from ddpm_lab.diffusion.model import Model, Objective
+from ddpm_lab.runtime import distributed
+from ddpm_lab.runtime.console import Progress
+from ddpm_lab.runtime.device import Precision, autocast, pick_compile
+from ddpm_lab.runtime.seeding import restart
+from ddpm_lab.runtime.signals import Interrupted, stop_signals
+from ddpm_lab.training.batches import Feed
+from ddpm_lab.training.ema import Average
+from ddpm_lab.training.loss import Batch, draw_batch, training_loss
+from registry.datasets import Images
+from registry.levels import AdaptiveLevels
+from registry.optimizers import build_optimizer, try_step
+
+ROWS = 200  # so many rows of metrics in a whole run
+
+
+class Diverged(RuntimeError):
+    """The loss or its gradient is no longer a number.
+
+    `batch` is this process's share of the one that did it; `untouched` says that the weights are those from before the step.
+    """
+
+    def __init__(self, text: str, batch: Batch, untouched: bool) -> None:
+        super().__init__(text)
+        self.batch, self.untouched = batch, untouched
+
+
+@dataclass
+class Hooks:
+    """What the loop calls besides training; each gets the number of images seen."""
+
+    log: Callable[[dict[str, Any]], None]
+    samples: Callable[[int], None]
+    evaluate: Callable[[int], None]
+    snapshot: Callable[[int], None]
+    checkpoint: Callable[[int], None]
+
+
+@dataclass
+class Trainer:
+    """A network in training. Everything that a step changes is in `state()`."""
+
+    experiment: Experiment
+    model: Model
+    objective: Objective
+    data: Images
+    precision: Precision
+    images: int = 0
+    seconds: float = 0.0  # spent in steps; samples, evaluation and checkpoints are not training time
+    skipped: int = 0  # steps whose loss or gradient was no number
+    _losses: list[Tensor] = field(default_factory=list)  # since the last row, of the steps taken
+
+    def __post_init__(self) -> None:
+        train = self.experiment.train
+        self.network: nn.Module = self.model.network
+        self.device = next(self.network.parameters()).device
+        self.averages = {name: Average(self.network, build_average(choice)) for name, choice in train.averages.items()}
+        optimizer = train.optimizer
+        try_step(optimizer.name, optimizer.options, train.rate.peak)
+        learned = self.objective.weighting
+        self.parameters = [*self.network.parameters(), *(learned.parameters() if isinstance(learned, nn.Module) else ())]
+        self.optimizer = build_optimizer(optimizer.name, optimizer.options, self.parameters, train.rate.peak)
+        self.total = train.images // train.batch * train.batch
+        # Looking at each loss makes a GPU wait, so there a loss that is no number is found when a row of metrics is due.
+        self.looks_at_each_step = self.device.type == "cpu" or train.on_nonfinite == "skip"
+        self._layers = torch.default_generator if self.device.type == "cpu" else _generator_of(self.device)
+        self._feed = Feed(self.data, self.experiment.classes, self.experiment.seed, train.batch, self.device)
+        self._parallel: nn.Module = self.network
+        if pick_compile(train.compile, self.device):
+            # Where it was not asked for, what cannot be compiled is computed as it is.
+            torch._dynamo.config.suppress_errors = train.compile == "auto"
+            self._parallel = torch.compile(self.network)  # type: ignore[assignment]
+        self._weighting: nn.Module | None = learned if isinstance(learned, nn.Module) else None
+        if distributed.joined():
+            gpu = [self.device] if self.device.type == "cuda" else None
+            self._parallel = DistributedDataParallel(self._parallel, device_ids=gpu)
+            if self._weighting is not None:
+                self._weighting = DistributedDataParallel(self._weighting, device_ids=gpu)
+
+    def batch(self, step: int) -> Batch:
+        """This process's share of the batch of a step."""
+        images, labels = self._feed(step)
+        no_class, seed = self.model.classes or 0, self.experiment.seed
+        return draw_batch(images, labels, no_class, self.objective, self.experiment.train, seed, step)
+
+    def step(self, batch: Batch) -> Tensor | None:
+        """One optimizer step on a global batch, of which each process brings its share.
+
+        The norm of the gradient, on the device; None where the step was skipped.
+
+        Raises:
+            Diverged: the loss or the norm is not finite, and the experiment says to stop then.
+        """
+        train = self.experiment.train
+        rate = train.rate.at(self.images, self.total)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        # Dropout's masks, too, are a function of the step; each process has its own, for its own images.
+        restart(self._layers, self.experiment.seed, "layers", self.images, distributed.rank())
+        objective = self.objective if self._weighting is None else replace(self.objective, weighting=self._weighting)
+        loss, losses = torch.zeros((), device=self.device), list[Tensor]()
+        for part, last in _parts(batch, train.accumulate):
+            with autocast(self.precision, self.device), self._alone(not last):
+                each = training_loss(self.model, objective, self._parallel, part)
+                share = (part.importance.float() * each).mean() / train.accumulate
+                share.backward()  # type: ignore[no-untyped-call]
+            loss += share.detach()
+            losses.append(each.detach())
+        norm = nn.utils.clip_grad_norm_(self.parameters, train.clip or math.inf, foreach=True)
+        if self.looks_at_each_step:
+            loss = distributed.mean_of(loss)
+            if not bool(torch.isfinite(loss) & torch.isfinite(norm)):
+                self.optimizer.zero_grad(set_to_none=True)
+                if train.on_nonfinite == "stop":
+                    raise self._diverged(batch, self.images // train.batch, untouched=True)
+                self.skipped += 1
+                self.images += train.batch
+                return None
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        if isinstance(self.objective.levels, AdaptiveLevels):
+            self.objective.levels.update(distributed.in_turn(batch.level), distributed.in_turn(torch.cat(losses)))
+        self.images += train.batch
+        for average in self.averages.values():
+            average.update(self.images, train.batch)
+        self._losses.append(loss)
+        return norm
+
+    def run(self, hooks: Hooks) -> None:
+        """Train to the end.
+
+        Raises:
+            Interrupted: SIGINT or SIGTERM came; the step is finished and the state saved.
+            Diverged: the loss or its gradient is not finite.
+        """
+        experiment, train = self.experiment, self.experiment.train
+        steps_per_row = max(1, self.total // train.batch // ROWS)
+        self.network.train()
+        with stop_signals() as stop, Progress("training", self.total, self.images) as bar, contextlib.closing(self._feed):
+            since, images_since, note = time.monotonic(), self.images, ""
+            while self.images < self.total:
+                before, step = self.images, self.images // train.batch
+                norm = self.step(self.batch(step))
+                bar.advance(train.batch, note)
+
+                stopping = distributed.any_of(bool(stop))
+                due = {
+                    "log": (step + 1) % steps_per_row == 0 or self.images == self.total,
+                    "samples": _crossed(before, self.images, train.samples_every) and self.images < self.total,
+                    "evaluate": _crossed(before, self.images, experiment.evaluate.every) and self.images < self.total,
+                    "snapshot": _crossed(before, self.images, train.snapshots_every) and self.images < self.total,
+                    "checkpoint": _crossed(before, self.images, train.checkpoint_every) or stopping,
+                }
+                if not any(due.values()):
+                    continue
+                mean = self._mean_loss()  # waits for the device
+                elapsed = time.monotonic() - since
+                self.seconds += elapsed
+                if due["log"]:
+                    row: dict[str, Any] = {"images": self.images, "learning_rate": train.rate.at(before, self.total)}
+                    if mean is not None:
+                        row["loss"] = mean
+                    if norm is not None:
+                        row["gradient_norm"] = float(norm)
+                    if train.on_nonfinite == "skip":
+                        row["skipped_steps"] = self.skipped
+                    speed = (self.images - images_since) / max(elapsed, 1e-9)
+                    hooks.log({**row, "images_per_second": speed, "train_seconds": self.seconds})
+                    note = "" if mean is None else f"loss {mean:.4f}"
+                    note += f", {self.skipped} steps skipped" if self.skipped else ""
+                    self._losses.clear()
+                paused = time.monotonic()
+                if due["samples"]:
+                    hooks.samples(self.images)
+                if due["evaluate"]:
+                    hooks.evaluate(self.images)
+                if due["snapshot"]:
+                    hooks.snapshot(self.images)
+                if due["checkpoint"]:
+                    hooks.checkpoint(self.images)
+                self.network.train()
+                bar.pause(time.monotonic() - paused)
+                if stopping:
+                    raise Interrupted(stop[0] if stop else signal.SIGTERM)
+                since, images_since = time.monotonic(), self.images
+
+    def sampling_network(self, weights: str) -> nn.Module:
+        """The network that holds those weights, `raw` or an average's, in evaluation mode."""
+        return self.network.eval() if weights == "raw" else self.averages[weights].network
+
+    def state(self) -> dict[str, Any]:
+        """All that the next step depends on; to be called in every process."""
+        return {
+            "network": self.network.state_dict(),
+            "averages": {name: average.network.state_dict() for name, average in self.averages.items()},
+            "optimizer": self.optimizer.state_dict(),
+            "images": self.images,
+            "seconds": self.seconds,
+            "skipped": self.skipped,
+            "losses": [float(distributed.mean_of(loss)) for loss in self._losses],
+            **{name: part.state_dict() for name, part in self._stateful().items()},
+        }
+
+    def _stateful(self) -> dict[str, Any]:
+        """What of the objective changes in training: levels that adapt, a weighting that is learned."""
+        levels, weighting = self.objective.levels, self.objective.weighting
+        found: dict[str, Any] = {"levels": levels} if isinstance(levels, AdaptiveLevels) else {}
+        return found | ({"weighting": weighting} if isinstance(weighting, nn.Module) else {})
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Go on from `state()`."""
+        for name, part in self._stateful().items():
+            part.load_state_dict(state[name])
+        self.network.load_state_dict(state["network"])
+        for name, average in self.averages.items():
+            average.network.load_state_dict(state["averages"][name])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.images, self.seconds, self.skipped = state["images"], state["seconds"], state["skipped"]
+        self._losses = [torch.tensor(loss, device=self.device) for loss in state["losses"]]
+
+    def _alone(self, alone: bool) -> contextlib.AbstractContextManager[None]:
+        """Gradients meet those of the other processes only at the last part of a batch."""
+        if alone and isinstance(self._parallel, DistributedDataParallel):
+            return self._parallel.no_sync()  # type: ignore[no-any-return]
+        return contextlib.nullcontext()
+
+    def _mean_loss(self) -> float | None:
+        """Over the steps since the last row; None where all of them were skipped.
+
+        Raises:
+            Diverged: it is not finite.
+        """
+        if not self._losses:
+            return None
+        losses = distributed.mean_of(torch.stack(self._losses))
+        if not bool(losses.isfinite().all()):
+            first = int((~losses.isfinite()).nonzero()[0])
+            step = self.images // self.experiment.train.batch - len(losses) + first
+            raise self._diverged(self.batch(step), step, untouched=False)
+        return float(losses.mean())
+
+    def _diverged(self, batch: Batch, step: int, untouched: bool) -> Diverged:
+        """What happened, with the levels of the images whose own loss is no number, where the weights can still tell."""
+        train = self.experiment.train
+        with torch.no_grad(), autocast(self.precision, self.device):
+            guilty = ~training_loss(self.model, self.objective, self.network, batch).isfinite()
+        levels, guilty = distributed.in_turn(batch.level), distributed.in_turn(guilty.float()) > 0
+        levels = levels[guilty] if untouched and bool(guilty.any()) else levels
+        low, high = float(levels.min()), float(levels.max())
+        where = f"level {low:.1f}" if low == high else f"levels {low:.1f} to {high:.1f}"
+        return Diverged(
+            f"the loss or its gradient is not finite at step {step} (after {step * train.batch:,} images), {where},"
+            f" learning rate {train.rate.at(step * train.batch, self.total):.3g};"
+            " lower train.rate.peak, set train.clip, or go on without such steps by train.on_nonfinite=skip",
+            batch, untouched,
+        )  # fmt: skip
+
+
+def _generator_of(device: torch.device) -> torch.Generator:
+    """The one that layers of a GPU draw from."""
+    index = torch.cuda.current_device() if device.index is None else device.index
+    return torch.cuda.default_generators[index]  # type: ignore[no-any-return]
+
+
+def _parts(batch: Batch, accumulate: int) -> Iterator[tuple[Batch, bool]]:
+    """A batch in so many parts, and whether a part is the last."""
+    pieces: list[Any] = [[None] * accumulate if tensor is None else tensor.chunk(accumulate) for tensor in batch]
+    for number, piece in enumerate(zip(*pieces, strict=True)):
+        yield Batch(*piece), number == accumulate - 1
+
+
+def _crossed(before: int, after: int, every: int | None) -> bool:
+    return every is not None and before // every != after // every

@@ -1,0 +1,83 @@
+"""The code base: nothing goes in circles, what is imported is this checkout. `lint-imports` has the layers (setup.cfg)."""
+
+import ast
+import importlib
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+import ddpm_lab
+import registry
+
+
+def _modules(package: str) -> dict[str, Path]:
+    found = {}
+    for file in sorted((ROOT / package).rglob("*.py")):
+        name = ".".join(file.relative_to(ROOT).with_suffix("").parts)
+        found[name.removesuffix(".__init__")] = file
+    return found
+
+
+def _imports(file: Path, known: set[str]) -> set[str]:
+    """The modules of the house that a file imports, anywhere in it."""
+    found = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        found |= {name for name in names if name in known}
+    return found
+
+
+MODULES = {**_modules("registry"), **_modules("ddpm_lab")}
+GRAPH = {name: _imports(file, set(MODULES)) - {name} for name, file in MODULES.items()}
+
+
+def test_listing_and_checking_do_not_wait_for_slow_packages() -> None:
+    """Each of these takes as long to import as torch, or longer."""
+    slow = {"torchvision", "torchmetrics", "torch_fidelity", "wandb", "datasets", "matplotlib", "scipy", "torch._dynamo"}
+    code = (
+        "import sys, ddpm_lab.cli.main\nfrom ddpm_lab.cli import listing\n"
+        f"list(listing.lines())\nprint({slow!r} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
+
+
+def test_imports_make_no_circle() -> None:
+    # A part imports its shelf from the package, and the package imports the part's file by name while it stocks the
+    # shelf; the package's own lines above that are what a part may use. So parts count as one with their package.
+    graph = {name: {i for i in imports if not name.startswith(f"{i}.")} for name, imports in GRAPH.items()}
+    done: set[str] = set()
+
+    def visit(name: str, above: tuple[str, ...]) -> None:
+        assert name not in above, " -> ".join([*above, name])
+        if name not in done:
+            for below in sorted(graph[name]):
+                visit(below, (*above, name))
+            done.add(name)
+
+    for name in graph:
+        visit(name, ())
+
+
+@pytest.mark.parametrize("name", sorted(MODULES))
+def test_every_module_can_be_imported_first(name: str) -> None:
+    if name != "ddpm_lab.__main__":
+        assert importlib.import_module(name).__doc__, "and says what it is"
+
+
+def test_the_packages_imported_are_those_of_this_checkout() -> None:
+    assert Path(registry.__file__).parent == ROOT / "registry"
+    assert Path(ddpm_lab.__file__).parent == ROOT / "ddpm_lab"
+
+
+def test_no_file_names_this_machine_or_a_package_registry() -> None:
+    for file in [*ROOT.glob("*.*"), *ROOT.glob("docs/*"), *ROOT.glob("experiments/**/*.yaml"), *MODULES.values()]:
+        if file.is_file():
+            text = file.read_text(errors="ignore")
+            assert "/work/" not in text, file
+            assert "pypi.org" not in text, file

@@ -1,0 +1,77 @@
+"""docs/parts.md names every part, and each of its lines builds and trains the part that it names."""
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import ROOT
+
+from ddpm_lab.config.load import load_recipe
+from ddpm_lab.diffusion.build import build_data, build_model, build_objective, build_procedure
+from ddpm_lab.diffusion.compatibility import require_fit
+from ddpm_lab.diffusion.model import DataShape
+from ddpm_lab.diffusion.sampling import Drawing
+from ddpm_lab.inference.trained_run import guides
+from ddpm_lab.training.trainer import Trainer
+from registry.plugins import SHELVES
+
+PAGE = (ROOT / "docs/parts.md").read_text()
+LINES = re.findall(r"^\| (\w+) \| `(\w+)` \| `(\w+)` \| (?:`(.*)`)? *\|$", PAGE, re.M)
+# So small that two steps take a moment; these come after what the line sets.
+SMALL = {
+    "patch_unet": ["backbone.width=8", "backbone.blocks=1", "backbone.heads=1"],
+    "annotated_unet": ["backbone.width=8", "backbone.multipliers=[1, 2]"],
+    "adm_unet": ["backbone.width=32", "backbone.multipliers=[1, 2]", "backbone.blocks=1", "backbone.head_channels=32"],
+    "edm2_unet": ["backbone.width=8", "backbone.multipliers=[1, 2]", "backbone.blocks=1", "backbone.head_channels=8"],
+    "dit": ["backbone.width=16", "backbone.depth=2", "backbone.heads=2"],
+    "uvit": ["backbone.width=16", "backbone.depth=3", "backbone.heads=2"],
+    "mlp": ["backbone.width=16", "backbone.depth=1"],
+}
+FEW = ["train.images=16", "train.batch=8", "sampling.steps=4"]
+
+
+def _overrides(line: str) -> list[str]:
+    """The line cut at the spaces before a key; YAML has spaces inside of its brackets too."""
+    return re.split(r" (?=[a-z_.0-9]+=)", line) if line else []
+
+
+def test_the_page_names_every_part_once() -> None:
+    house = [(shelf, part.name) for shelf, parts in SHELVES.items() for part in parts]
+    assert sorted((shelf, name) for shelf, name, _, _ in LINES) == sorted(house)
+
+
+@pytest.mark.parametrize(("shelf", "name", "experiment", "line"), LINES, ids=[f"{shelf}-{name}" for shelf, name, _, _ in LINES])
+def test_a_line_shows_its_part(
+    shelf: str, name: str, experiment: str, line: str, smoke_run: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(ROOT)
+    words = _overrides(line.replace("RUN", str(smoke_run)).replace("FOLDER", str(tmp_path)))
+    found = load_recipe(experiment, words).experiment
+    if shelf == "features":
+        assert name in [choice.name for choice in found.evaluate.features]
+        return
+    shown = {
+        "schedules": found.schedule, "levels": found.levels, "targets": found.target, "losses": found.loss,
+        "weightings": found.weighting, "variances": found.variance, "backbones": found.backbone, "averages": found.train.ema,
+        "datasets": found.dataset,
+        "samplers": found.sampling.sampler, "grids": found.sampling.grid, "guidance": found.sampling.guidance,
+    }  # fmt: skip
+    assert shown[shelf].name == name
+    # With drawn images in the place of real ones; the run that guides knows their classes.
+    classes = ["classes=true"] if name == "autoguidance" else []
+    small = ["dataset={name: shapes, size: 16, count: 32}", *SMALL[found.backbone.name], *FEW, *classes]
+    tiny = load_recipe(
+        experiment, [word for word in words if not word.startswith(("dataset=", "sampling.steps="))] + small
+    ).experiment
+    shape = DataShape.of(data := build_data(tiny))
+    model = build_model(tiny, shape, torch.device("cpu"))
+    objective = build_objective(tiny, shape, model)
+    require_fit(tiny, model, objective)
+    procedure = build_procedure(tiny.sampling, model, guides(model, shape, None))
+    trainer = Trainer(tiny, model, objective, data.train, "fp32")
+    for step in range(2):
+        trainer.step(trainer.batch(step))
+    drawing = Drawing(model, trainer.sampling_network(tiny.weights), procedure, shape.image_shape, "fp32")
+    ((_, images),) = drawing.images(2, 0, 2, drawing.labels(2))
+    assert images.shape == (2, 1, 16, 16)

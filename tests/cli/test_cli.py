@@ -1,0 +1,218 @@
+"""Every command, as a user types it."""
+
+import json
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from conftest import ROOT, Lab
+from PIL import Image
+
+import ddpm_lab
+from ddpm_lab.cli.main import main
+
+TINY = ["train.images=64", "train.batch=32", "sampling.steps=2", "evaluate.n=8", "evaluate.n_during=4"]
+
+
+def test_a_run_leaves_everything_in_its_folder(smoke_run: Path) -> None:
+    names = {path.name for path in smoke_run.iterdir()}
+    assert names >= {"resolved.yaml", "environment.json", "metrics.jsonl", "samples", "checkpoints", "ema.safetensors",
+                     "raw.safetensors", "report.html", "result.json", "denoising.png", "data.json"}  # fmt: skip
+    assert [file.name for file in sorted((smoke_run / "samples").iterdir())] == [
+        "000000000.png", "000001600.png", "000003200.png",
+    ]  # fmt: skip
+    rows = [json.loads(line) for line in (smoke_run / "metrics.jsonl").read_text().splitlines()]
+    assert rows[-1]["images"] == 3200
+    assert any("FID/fashion_cnn" in row for row in rows)
+    assert [row["images"] for row in rows] == sorted(row["images"] for row in rows)
+
+
+def test_the_result_says_all_that_its_value_depends_on(smoke_run: Path) -> None:
+    fid, kid, *_ = json.loads((smoke_run / "result.json").read_text())["metrics"]
+    assert (fid["metric"], kid["metric"]) == ("FID", "KID")
+    assert (fid["n"], fid["floor_n"]) == (128, 128)
+    assert 0 < fid["floor"] < fid["value"]
+    assert fid["generation"]["weights"] == "ema"
+    assert fid["generation"]["steps"] == 10
+    record = json.loads((ROOT / "registry/features/fashion_cnn.json").read_text())
+    assert fid["protocol"]["extractor_hash"] == record["sha256"]
+    assert fid["fingerprint"] != kid["fingerprint"]
+
+
+def test_the_report_stands_alone(smoke_run: Path) -> None:
+    page = (smoke_run / "report.html").read_text()
+    assert "<svg" in page
+    assert page.count("data:image/png;base64,") >= 4
+    assert not re.search(r'(src|href)="(?!data:|#)', page), "nothing is loaded from elsewhere"
+    assert "N = 128" in page
+
+
+def test_the_environment_is_recorded(smoke_run: Path) -> None:
+    environment = json.loads((smoke_run / "environment.json").read_text())
+    assert environment["packages"]["torch"] == torch.__version__.split("+")[0] or environment["packages"]["torch"]
+    assert environment["threads"] >= 1
+
+
+def test_sample_writes_a_grid_and_an_npz_in_the_usual_convention(smoke_run: Path, lab: Lab, tmp_path: Path) -> None:
+    done = lab("sample", smoke_run, "-n", "10", "--steps", "3", "--out", tmp_path / "x.npz")
+    assert done.returncode == 0, done.stderr
+    arrays = np.load(tmp_path / "x.npz")
+    assert arrays["arr_0"].shape == (10, 16, 16, 1)
+    assert arrays["arr_0"].dtype == np.uint8
+    assert arrays["arr_1"].tolist() == [0, 1, 2, 0, 1, 2, 0, 1, 2, 0]
+    assert Image.open(tmp_path / "x.png").size[0] > 100
+
+
+def test_every_option_of_sample_changes_the_images(smoke_run: Path, tmp_path: Path) -> None:
+    def draw(*words: str) -> np.ndarray:
+        assert main(["sample", str(smoke_run), "-n", "6", "--steps", "4", *words, "--out", str(tmp_path / "x.npz")]) == 0
+        return np.load(tmp_path / "x.npz")["arr_0"]
+
+    plain = draw()
+    assert np.array_equal(plain, draw())
+    for words in (["--steps", "5"], ["--sampler", "ancestral"], ["--seed", "1"], ["--class", "2"], ["--guidance", "4"],
+                  ["--weights", "raw"]):  # fmt: skip
+        assert not np.array_equal(plain, draw(*words)), words
+
+
+def test_the_same_from_python_whatever_the_batch(smoke_run: Path) -> None:
+    run = ddpm_lab.load(smoke_run)
+    images = run.sample(7)
+    assert images.shape == (7, 1, 16, 16)
+    assert images.dtype == torch.uint8
+    small = run.experiment.sampling.model_copy(update={"batch": 3})
+    # An image may differ by a rounding of the last bit where the matrix product chooses another kernel for another batch.
+    difference = (run.sample(7, sampling=small).int() - images.int()).abs()
+    assert int(difference.max()) <= 2
+    assert torch.equal(run.sample(3), images[:3]) or int((run.sample(3).int() - images[:3].int()).abs().max()) <= 2
+    assert not torch.equal(run.sample(7, classes=1), images)
+
+
+def test_evaluate_measures_a_run_and_an_npz_alike(smoke_run: Path, lab: Lab, tmp_path: Path) -> None:
+    by_run = lab("evaluate", smoke_run, "-n", "32")
+    assert by_run.returncode == 0, by_run.stderr
+    assert "N = 32" in by_run.stdout
+    assert lab("sample", smoke_run, "-n", "32", "--out", tmp_path / "x.npz").returncode == 0
+    by_npz = lab("evaluate", tmp_path / "x.npz", "--dataset", "{name: shapes, size: 16, count: 256}")
+    assert by_npz.returncode == 0, by_npz.stderr
+    run, npz = (re.findall(r"^FID .*; (\S.* weights);", done.stdout, re.MULTILINE) for done in (by_run, by_npz))
+    assert run == npz, "the images carry how they were made"
+    assert "10 steps, ema weights" in run[0]
+
+
+def test_a_run_is_guided_by_another_and_by_its_own_snapshot(smoke_run: Path, lab: Lab, tmp_path: Path) -> None:
+    few = ["classes=true", "train.images=640", "train.snapshots_every=320", "evaluate.features=[]"]
+    assert lab("run", "smoke", *few, "--results", tmp_path / "results").returncode == 0
+    run = tmp_path / "results/latest"
+    plain = lab("sample", run, "-n", "4", "--out", tmp_path / "plain.npz")
+    assert plain.returncode == 0, plain.stderr
+    for number, guide in enumerate((smoke_run, "snapshots/000000320.safetensors")):
+        guided = lab(
+            "sample", run, f"sampling.guidance={{name: autoguidance, guide: {guide}, scale: 3}}", "sampling.clip=0.99",
+            "-n", "4", "--out", tmp_path / f"{number}.npz",
+        )  # fmt: skip
+        assert guided.returncode == 0, guided.stderr
+        assert not np.array_equal(np.load(tmp_path / f"{number}.npz")["arr_0"], np.load(tmp_path / "plain.npz")["arr_0"])
+    refused = lab("sample", run, "train.images=5")
+    assert refused.returncode == 2
+    assert "only the drawing can be changed" in refused.stderr
+
+
+def test_check_says_what_a_run_takes_and_makes_nothing(lab: Lab, tmp_path: Path) -> None:
+    done = lab("check", ROOT / "experiments/smoke.yaml", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    for words in ("parameters", "GFLOP per image", "terminal SNR", "training    3,200 images"):
+        assert words in done.stdout
+    assert "name: patch_unet" not in done.stdout
+    assert not list(tmp_path.iterdir())
+
+
+def test_check_warns_of_the_annotated_recipe(lab: Lab) -> None:
+    done = lab("check", "annotated", "--full")
+    assert done.stdout.startswith("warning     terminal SNR 1.5"), "what was found comes first"
+    found, _, experiment = done.stdout.partition("\n\n")
+    assert "GFLOP" in found
+    assert yaml.safe_load(experiment)["timesteps"] == 200
+    assert "warning" not in lab("check", "smoke").stdout
+
+
+def test_list_shows_every_part_with_its_options(lab: Lab) -> None:
+    from registry.plugins import SHELVES
+
+    everything = lab("list").stdout
+    for shelf in SHELVES.values():
+        house = [part for part in shelf if part.make.__module__.startswith("registry.")]
+        assert house
+        for part in house:
+            assert part.summary in everything
+            assert all(f"{option}: " in everything for option in part.options())
+    assert "ddim" not in lab("list", "losses").stdout
+
+
+def test_help_needs_no_torch_and_names_the_commands(lab: Lab) -> None:
+    done = lab("--help")
+    assert done.returncode == 0
+    for command in ("run", "sample", "evaluate", "list", "check"):
+        assert f"  {command} " in done.stdout
+        assert lab(command, "--help").returncode == 0
+
+
+def test_options_may_stand_among_the_overrides(lab: Lab, tmp_path: Path) -> None:
+    done = lab("run", "smoke", "seed=1", "--results", tmp_path, *TINY, "evaluate.features=[]")
+    assert done.returncode == 0, done.stderr
+    assert "seed: 1" in (tmp_path / "latest/resolved.yaml").read_text()
+
+
+def _start(results: Path, images: int) -> "subprocess.Popen[str]":
+    command = [sys.executable, "-m", "ddpm_lab", "run", "smoke", f"train.images={images}", "evaluate.every=null",
+               "evaluate.n=8", "--results", str(results)]  # fmt: skip
+    return subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+
+
+@pytest.mark.parametrize(("signum", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupted_run_saves_and_resumes_to_the_same_bits(
+    signum: signal.Signals, status: int, lab: Lab, tmp_path: Path
+) -> None:
+    images = 6400
+    process = _start(tmp_path / "a", images)
+    # The first row is the picture before the first step; one with a rate comes from the training.
+    while not any("learning_rate" in file.read_text() for file in (tmp_path / "a").glob("smoke/*/metrics.jsonl")):
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.send_signal(signum)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == status, said
+    assert "`--resume` goes on from there" in said
+    run = (tmp_path / "a/latest").resolve()
+    assert not (run / "result.json").exists()
+    again = lab("run", "smoke", f"train.images={images}", "evaluate.every=null", "evaluate.n=8", "--results", tmp_path / "a",
+                "--resume")  # fmt: skip
+    assert again.returncode == 0, again.stderr
+    assert f"resuming {run}" in again.stderr or "resuming" in again.stderr
+    assert len(list((tmp_path / "a/smoke").iterdir())) == 1
+    whole = _start(tmp_path / "b", images)
+    whole.communicate(timeout=120)
+    for name in ("raw.safetensors", "ema.safetensors"):
+        from safetensors.torch import load_file
+
+        one, other = load_file(run / name), load_file(tmp_path / "b/latest" / name)
+        assert all(torch.equal(one[key], other[key]) for key in one)
+    rows = [json.loads(line)["images"] for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert rows == [json.loads(line)["images"] for line in (tmp_path / "b/latest/metrics.jsonl").read_text().splitlines()]
+
+
+def test_resume_refuses_another_experiment_and_starts_anew_where_there_is_none(lab: Lab, tmp_path: Path) -> None:
+    fresh = lab("run", "smoke", *TINY, "--results", tmp_path, "--resume")
+    assert fresh.returncode == 0, fresh.stderr
+    assert "starting a new one" in fresh.stderr
+    (tmp_path / "latest/result.json").unlink()  # as if it had been interrupted at the very end
+    other = lab("run", "smoke", *TINY, "loss=l1", "--results", tmp_path, "--resume")
+    assert other.returncode == 2
+    assert "begun with another loss.name ('l2', now 'l1')" in other.stderr

@@ -1,0 +1,29 @@
+"""What `check` says of the time that a run will take."""
+
+import random
+import time
+
+import pytest
+import torch
+
+from ddpm_lab.runner.preflight import SPEEDUP, _seconds
+
+
+def _work(seconds: float) -> None:
+    end = time.process_time() + seconds
+    while time.process_time() < end:
+        pass
+
+
+def test_the_time_of_a_step_does_not_depend_on_what_else_the_machine_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside other programs a step of 5 ms waits for its core, here for up to 0.1 s."""
+    monkeypatch.setattr("ddpm_lab.runner.preflight.TRIAL_SECONDS", 0.03)
+    threads, rng = torch.get_num_threads(), random.Random(0)
+
+    def step() -> None:
+        _work(0.005)
+        time.sleep(rng.choice([0.0, 0.01, 0.1]))
+
+    found = [_seconds(step, torch.device("cpu")) for _ in range(3)]
+    assert found == pytest.approx([0.005 / threads**SPEEDUP] * 3, rel=0.3)
+    assert torch.get_num_threads() == threads
