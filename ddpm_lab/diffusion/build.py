@@ -56,6 +56,8 @@ def build_data(experiment: Experiment) -> ImageSet:
     data = build_images(experiment.dataset)
     if experiment.classes and data.classes is None:
         raise BadInput(f"classes: true, but the data set '{data.name}' has no labels")
+    if data.std == 0:
+        raise BadInput(f"dataset: all pixels of the training images of '{data.name}' are alike; there is nothing to learn")
     if experiment.train.batch > len(data.train):
         raise BadInput(
             f"train.batch: {experiment.train.batch} is larger than the data, {len(data.train)} images; make it smaller"

@@ -12,6 +12,7 @@ from ddpm_lab.diffusion.build import build_sampler
 from ddpm_lab.diffusion.model import Model, Objective
 from ddpm_lab.diffusion.process import Diffusion
 from ddpm_lab.diffusion.stability import amplification
+from registry.blame import on_behalf_of
 from registry.errors import BadInput
 from registry.path import NoisePath
 from registry.weightings import per_log_snr
@@ -30,6 +31,8 @@ NOISY_END = 0.1  # of pixels in [-1, 1]: 13 of 255 levels
 MANY_CYCLES = 30  # of random Fourier features; over the labels of EDM2 there are three
 ORDERS = {"heun": 2, "dpmpp_2m": 2, "dpmpp_2m_sde": 2, "dpmpp_3m_sde": 3}
 
+FAILS = "fails on the levels of the path"
+
 
 def require_fit(experiment: Experiment, model: Model, objective: Objective) -> None:
     """Refuse what cannot be trained.
@@ -38,16 +41,20 @@ def require_fit(experiment: Experiment, model: Model, objective: Objective) -> N
         BadInput: the target cannot tell x_0 at some level, a weight is not finite, or levels lack a density that is needed.
     """
     diffusion = model.diffusion
-    to_x0, _ = diffusion.target.gain(*diffusion.path.at(_all(diffusion.path)))
+    with on_behalf_of("targets", experiment.target.name, FAILS):
+        to_x0, _ = diffusion.target.gain(*diffusion.path.at(_all(diffusion.path)))
     if float(to_x0[-1]) > SINGULAR:
         raise BadInput(
             f"target: '{experiment.target.name}' cannot tell x_0 where no signal is left, and schedule"
             f" '{experiment.schedule.name}' ends there; take v, x0, velocity or edm"
         )
+    with on_behalf_of("levels", experiment.levels.name, FAILS):
+        drawn = _drawn(diffusion.path, objective)
     if model.variance.bound:
-        objective.bound_weight(diffusion.path, *_drawn(diffusion.path, objective))
+        objective.bound_weight(diffusion.path, *drawn)
     if not isinstance(objective.weighting, nn.Module):
-        levels, weight = _weights(model, objective)
+        with on_behalf_of("weightings", experiment.weighting.name, FAILS):
+            levels, weight = _weights(model, objective)
         if not bool(weight.isfinite().all()):
             first = float(levels[~weight.isfinite()][0])
             raise BadInput(

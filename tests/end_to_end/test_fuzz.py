@@ -298,7 +298,7 @@ def test_a_home_of_any_name_stays_at_home(
     (home := tmp_path_factory.mktemp("home") / name).mkdir()
     monkeypatch.setenv("DDPM_LAB_CACHE", str(cache_folder()))
     monkeypatch.setenv("HOME", str(home))
-    np.savez(home / "x.npz", np.zeros((4, 8, 8, 1), np.uint8))
+    np.savez(home / "x.npz", np.arange(256, dtype=np.uint8).reshape(4, 8, 8, 1))
     told = _written({"name": "npz", "file": f"{home}/x.npz"})
     words = [
         "smoke",
@@ -366,12 +366,14 @@ def smalls(draw: st.DrawFn) -> Small:
 
 
 ONE_STEP = ["timesteps=1", "sampling.steps=1", "train.batch=2", "train.images=2", "evaluate.n=2", "evaluate.n_during=2"]
+ONE_IMAGE = [word.replace("train.batch=2", "train.batch=1") for word in ONE_STEP]
 
 
 @fuzz(4)
 @given(small=smalls())
 @example(small=Small((12, 8, 8, 1), False, [*ONE_STEP, "sampling.sampler=heun"]))
-@example(small=Small((2, 8, 8, 1), False, [word.replace("train.batch=2", "train.batch=1") for word in ONE_STEP]))
+@example(small=Small((2, 1, 1, 1), False, [*ONE_IMAGE, "weighting=edm"]))
+@example(small=Small((2, 8, 8, 1), False, ONE_IMAGE))
 def test_what_check_accepts_runs(
     small: Small, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:

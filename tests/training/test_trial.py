@@ -159,6 +159,19 @@ BROKEN = {
         """,
         "weighting=mine", ["weighting: 'mine'", "ValueError: two"],
     ),
+    "a weighting that fails on the path": (
+        """
+        @WEIGHTINGS.register("mine")
+        class Mine:
+            "Mine."
+            space = "target"
+            def __init__(self, std):
+                pass
+            def __call__(self, log_snr, slope):
+                return log_snr / 0 if len(log_snr) < 3 else {}[1]  # HERE
+        """,
+        "weighting=mine", ["weighting: 'mine' fails on the levels of the path", "KeyError: 1"],
+    ),
     "a sampler that fails": (
         """
         @SAMPLERS.register("mine")
