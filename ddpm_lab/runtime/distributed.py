@@ -70,7 +70,7 @@ def _join(backend: str) -> None:
     store, number, count = next(rendezvous("env://", timeout=PATIENCE))
     if os.environ.get("LOCAL_WORLD_SIZE") == os.environ["WORLD_SIZE"]:
         # torchrun keeps its store over a restart, with the addresses of the dead in it (pytorch issue 135712). Machines
-        # may count restarts differently, so several of them need a store of their own for each round, as the README says.
+        # may count restarts differently, so several of them need a store of their own for each round (docs/distributed.md).
         store = PrefixStore(f"attempt {os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
     dist.init_process_group(backend, store=store, rank=number, world_size=count, timeout=PATIENCE)
     _control.append(dist.new_group(backend="gloo", timeout=PATIENCE))  # type: ignore[arg-type]
