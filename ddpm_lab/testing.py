@@ -11,7 +11,9 @@ without which others have nothing to do: `conforms(euler, churn=10.0)`, because 
 
 from __future__ import annotations
 
+import copy
 import re
+import typing
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 from typing import Any
@@ -80,7 +82,7 @@ def _changed(shelf: Shelf, name: str, options: dict[str, Any], option: str, valu
     elif isinstance(value, (list, tuple)) and all(isinstance(one, (int, float)) for one in value):
         tried = [[2 * one for one in value], [one + 1 for one in value], [one / 50 for one in value], None]
     else:
-        tried = [0.3, 0.7, "resnet", "convnext", "gray", "rgb", 2, [8]]
+        tried = [0.3, 0.7, "another", 2, [8], *_literals(shelf.part(name).schema.model_fields[option].annotation)]
         freed += [{key: None} for key in options if key != option and value is None]
     for other in tried:
         for null in freed:
@@ -88,6 +90,12 @@ def _changed(shelf: Shelf, name: str, options: dict[str, Any], option: str, valu
                 yield shelf.configure(name, {**options, option: other, **null})
             except BadInput:
                 continue
+
+
+def _literals(hint: Any) -> Iterator[Any]:
+    """The values that `Literal` lists, anywhere in an annotation."""
+    for inner in typing.get_args(hint):
+        yield from [inner] if typing.get_origin(hint) is typing.Literal else _literals(inner)
 
 
 def _outcomes(probe: Callable[[Callable[..., Any]], Tensor], parts: Iterator[Callable[..., Any]]) -> Iterator[Tensor]:
@@ -297,6 +305,30 @@ def _guidance(make: Callable[..., Callable[..., Denoised]]) -> None:
             )
 
 
+def _optimizer(make: Callable[..., torch.optim.Optimizer]) -> None:
+    def walked(steps: int, rate: float, state: dict[str, Any] | None = None) -> tuple[Tensor, dict[str, Any]]:
+        """Where `steps` down a parabola lead from 0.5, at a rate that is set from outside, and the state there."""
+        weights = nn.Parameter(torch.full((20, 20), 0.5) + torch.eye(20))
+        optimizer = make([weights], 0.5)
+        _require(isinstance(optimizer, torch.optim.Optimizer), "an optimizer is a torch.optim.Optimizer")
+        if state is not None:
+            optimizer.load_state_dict(state)
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        for _ in range(steps):
+            optimizer.zero_grad()
+            _require(weights.grad is None or not bool(weights.grad.any()), "zero_grad forgets the gradients")
+            weights.square().sum().backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+        return weights.detach(), copy.deepcopy(optimizer.state_dict())
+
+    start, (there, state) = walked(0, 0.0)[0], walked(8, 0.01)
+    _require(float(there.norm()) < float(start.norm()), "an optimizer descends a parabola")
+    _require_same(there, walked(8, 0.01)[0], "a step")
+    _require(not torch.equal(there, walked(8, 0.02)[0]), "the learning rate is read from param_groups at each step")
+    _require_same(walked(4, 0.01, state)[0], walked(4, 0.01, walked(8, 0.01)[1])[0], "a step after the state was loaded")
+
+
 def _average(make: Callable[[], Callable[[int, int], float]]) -> None:
     decay = make()
     found = [decay(32 * step, 32) for step in range(1, 200)]
@@ -395,6 +427,16 @@ def _probe_guidance(make: Callable[..., Callable[..., Denoised]]) -> Tensor:
     return torch.cat([guided(x, torch.tensor(level), torch.zeros(4, dtype=torch.long)).x0 for level in (2.0, 20.0, 45.0)])
 
 
+def _probe_optimizer(make: Callable[..., torch.optim.Optimizer]) -> Tensor:
+    rng = torch.Generator().manual_seed(0)
+    weights = nn.Parameter(torch.randn(48, 20, generator=rng))
+    optimizer = make([weights], 0.01)
+    for _ in range(4):
+        weights.grad = 0.01 * torch.randn(48, 20, generator=rng)
+        optimizer.step()
+    return weights.detach()
+
+
 # What tells whether an option does anything; data sets and extractors are looked at as they are.
 PROBES: dict[str, Callable[[Callable[..., Any]], Tensor]] = {
     "schedules": lambda make: make(200).angle,
@@ -404,6 +446,7 @@ PROBES: dict[str, Callable[[Callable[..., Any]], Tensor]] = {
     "weightings": _probe_weighting,
     "variances": lambda make: torch.tensor(make().bound),
     "backbones": _probe_backbone,
+    "optimizers": _probe_optimizer,
     "samplers": _probe_sampler,
     "grids": lambda make: make(PATHS["variance_preserving"], 12),
     "guidance": _probe_guidance,
@@ -414,4 +457,5 @@ CHECKS: dict[str, Callable[[Callable[..., Any]], None]] = {
     "schedules": _schedule, "levels": _levels, "targets": _target, "losses": _loss, "weightings": _weighting,
     "variances": _variance, "backbones": _backbone, "samplers": _sampler, "grids": _grid, "guidance": _guidance,
     "datasets": _dataset, "features": _features, "averages": _average,
+    "optimizers": _optimizer,
 }  # fmt: skip

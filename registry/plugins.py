@@ -17,6 +17,7 @@ from registry.grids import GRIDS
 from registry.guidance import GUIDANCE
 from registry.levels import LEVELS
 from registry.losses import LOSSES
+from registry.optimizers import OPTIMIZERS
 from registry.samplers import SAMPLERS
 from registry.schedules import SCHEDULES
 from registry.shelf import Shelf
@@ -34,6 +35,7 @@ SHELVES: dict[str, Shelf] = {
     "weightings": WEIGHTINGS,
     "variances": VARIANCES,
     "backbones": BACKBONES,
+    "optimizers": OPTIMIZERS,
     "averages": AVERAGES,
     "samplers": SAMPLERS,
     "grids": GRIDS,

@@ -25,17 +25,6 @@ class Choice:
         return {"name": self.name, **listed}
 
 
-def chosen_by(check: Callable[[str, Mapping[str, Any]], Mapping[str, Any]], noun: str) -> Any:
-    """The annotation of a field that holds a `Choice`; `check(name, options)` gives the checked options.
-
-    `loss: l1` is short for `loss: {name: l1}`.
-    """
-
-    return Annotated[
-        InstanceOf[Choice], BeforeValidator(lambda value: read_choice(value, check, noun)), PlainSerializer(Choice.flat)
-    ]
-
-
 def read_choice(value: Any, check: Callable[[str, Mapping[str, Any]], Mapping[str, Any]], noun: str) -> Choice:
     """A part's name, or `{name: ..., option: ...}`, with its options checked.
 
@@ -52,5 +41,9 @@ def read_choice(value: Any, check: Callable[[str, Mapping[str, Any]], Mapping[st
 
 
 def from_shelf(shelf: Shelf) -> Any:
-    """The annotation of a field whose part stands on that shelf."""
-    return chosen_by(shelf.check, shelf.kind)
+    """The annotation of a field that holds a `Choice` of that shelf; `loss: l1` is short for `loss: {name: l1}`."""
+    return Annotated[
+        InstanceOf[Choice],
+        BeforeValidator(lambda value: read_choice(value, shelf.check, shelf.kind)),
+        PlainSerializer(Choice.flat),
+    ]

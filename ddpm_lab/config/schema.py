@@ -7,10 +7,9 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, model_validator
 
 from ddpm_lab.config.learning_rate import Rate
-from ddpm_lab.config.part import Choice, chosen_by, from_shelf
+from ddpm_lab.config.part import Choice, from_shelf
 from registry.errors import BadInput, did_you_mean
 from registry.metrics import METRICS, USUAL
-from registry.optimizers import check_optimizer
 from registry.options import Count, Fraction, NonNegativeInt, Positive
 from registry.plugins import SHELVES
 from registry.shelf import OptionError
@@ -66,7 +65,7 @@ class Train(_Section):
     images: Count
     batch: Count = 128
     accumulate: Count = 1
-    optimizer: chosen_by(check_optimizer, "optimizer") = Choice("AdamW", {})  # type: ignore[valid-type]
+    optimizer: _field("optimizers") = Choice("AdamW", {})  # type: ignore[valid-type]
     rate: Rate
     clip: Positive | None = 1.0
     label_dropout: Fraction = 0.1

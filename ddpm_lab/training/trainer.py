@@ -25,9 +25,10 @@ from ddpm_lab.runtime.signals import Interrupted, stop_signals
 from ddpm_lab.training.batches import Feed
 from ddpm_lab.training.ema import Average
 from ddpm_lab.training.loss import Batch, draw_batch, training_loss
+from registry.blame import on_behalf_of
 from registry.datasets import Images
 from registry.levels import AdaptiveLevels
-from registry.optimizers import build_optimizer, try_step
+from registry.optimizers import OPTIMIZERS
 
 ROWS = 200  # so many rows of metrics in a whole run
 
@@ -74,10 +75,14 @@ class Trainer:
         self.device = next(self.network.parameters()).device
         self.averages = {name: Average(self.network, build_average(choice)) for name, choice in train.averages.items()}
         optimizer = train.optimizer
-        try_step(optimizer.name, optimizer.options, train.rate.peak)
+        with on_behalf_of("optimizers", optimizer.name, "takes no step"):
+            OPTIMIZERS.try_step(optimizer.name, optimizer.options, train.rate.peak)
         learned = self.objective.weighting
         self.parameters = [*self.network.parameters(), *(learned.parameters() if isinstance(learned, nn.Module) else ())]
-        self.optimizer = build_optimizer(optimizer.name, optimizer.options, self.parameters, train.rate.peak)
+        with on_behalf_of("optimizers", optimizer.name, "cannot be built so"):
+            self.optimizer: torch.optim.Optimizer = OPTIMIZERS.configure(optimizer.name, optimizer.options)(
+                self.parameters, train.rate.peak
+            )
         self.total = train.images // train.batch * train.batch
         # Looking at each loss makes a GPU wait, so there a loss that is no number is found when a row of metrics is due.
         self.looks_at_each_step = self.device.type == "cpu" or train.on_nonfinite == "skip"

@@ -1,78 +1,104 @@
-"""Optimizers: how a gradient moves the weights; all of torch.optim by name."""
+"""Optimizers: how a gradient moves the weights. A part is a `torch.optim.Optimizer`, built from `(params, lr)`.
+
+Those of torch.optim stand here by name, except where a file of this folder has a part of the same name. The learning rate of
+each step is written to `param_groups`.
+"""
 
 from __future__ import annotations
 
+import functools
 import inspect
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
+import pydantic
 import torch
 from torch import nn
 
 from registry.errors import BadInput, did_you_mean, reason
-from registry.optimizers.muon import Muon
-from registry.shelf import OptionError
+from registry.shelf import OptionError, Part, Shelf, stock
 
 # SparseAdam wants sparse gradients, LBFGS a closure that repeats the step.
 UNFIT = {"Optimizer", "SparseAdam", "LBFGS"}
-RUNTIME = {"self", "params", "lr"}
 
 
-def known_optimizers() -> dict[str, type[torch.optim.Optimizer]]:
-    """Name -> class, of all in torch.optim that can train a network here."""
-    found = {name: kind for name, kind in vars(torch.optim).items() if inspect.isclass(kind) and name not in UNFIT}
-    return {name: kind for name, kind in found.items() if issubclass(kind, torch.optim.Optimizer)}
+class Optimizers(Shelf):
+    """Those of torch declare their options without bounds, and look at them when they are built or take a step."""
+
+    def adopt(self, name: str, make: type[torch.optim.Optimizer]) -> None:
+        """Register a class of torch.optim; what follows `params` and `lr` in its signature are its options."""
+        rest = list(inspect.signature(make).parameters.values())[len(self.runtime) :]
+        fields: dict[str, Any] = {parameter.name: (Any, parameter.default) for parameter in rest}
+        self._parts[name] = Part(name, make, pydantic.create_model(name, **fields))
+
+    def check(self, name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+        """The options, once a trial parameter has been built with them; those of torch as they are, without defaults.
+
+        Raises:
+            OptionError: an option is unknown, or the learning rate, which belongs to `train.rate`.
+            BadInput: no optimizer has that name, or it refuses an option.
+        """
+        part = self.part(name)
+        if "lr" in options:
+            raise OptionError("lr", "the learning rate is set by train.rate.peak")
+        if _of_torch(part):
+            for key in options:
+                if key not in (known := part.schema.model_fields):
+                    raise OptionError(key, f"{self.kind} '{name}' has no option '{key}'; {did_you_mean(key, known)}")
+            checked = dict(options)
+        else:
+            checked = super().check(name, options)
+        try:
+            _try(part, checked, 1e-3, steps=0)
+        except Exception as error:
+            raise BadInput(_refuses(part, error)) from None
+        return checked
+
+    def configure(self, name: str, options: Mapping[str, Any]) -> Callable[..., Any]:
+        """The optimizer with its options bound."""
+        return _bound(self.part(name), self.check(name, options))
+
+    def try_step(self, name: str, options: Mapping[str, Any], rate: float) -> None:
+        """A step of a trial parameter, because torch looks at some options only then.
+
+        Raises:
+            BadInput: one of torch's fails; another one raises whatever it does.
+        """
+        part = self.part(name)
+        try:
+            _try(part, options, rate, steps=1)
+        except Exception as error:  # torch raises whatever the arithmetic on a wrong type gives
+            if not _of_torch(part):
+                raise
+            raise BadInput(f"train.optimizer, at train.rate.peak = {rate:g}: {_refuses(part, error)}") from None
 
 
-def check_optimizer(name: str, options: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The options as they are, once torch has taken them for a trial parameter.
-
-    Raises:
-        BadInput: no optimizer has that name, or it refuses an option.
-    """
-    known = known_optimizers()
-    if name not in known:
-        raise BadInput(f"no optimizer named '{name}' in torch.optim; {did_you_mean(name, known)}")
-    allowed = set(inspect.signature(known[name].__init__).parameters) - RUNTIME
-    for key in options:
-        if key == "lr":
-            raise OptionError(key, "the learning rate is set by train.rate.peak")
-        if key not in allowed:
-            raise OptionError(key, f"optimizer '{name}' has no option '{key}'; {did_you_mean(key, allowed)}")
-    _try(name, options, 1e-3, steps=0)
-    return dict(options)
+def _of_torch(part: Part) -> bool:
+    return part.make.__module__.startswith("torch.")
 
 
-def try_step(name: str, options: Mapping[str, Any], rate: float) -> None:
-    """A step of a trial parameter, because torch looks at some options only then.
-
-    Raises:
-        BadInput: it fails.
-    """
-    try:
-        _try(name, options, rate, steps=1)
-    except BadInput as error:
-        raise BadInput(f"train.optimizer, at train.rate.peak = {rate:g}: {error}") from None
+def _bound(part: Part, options: Mapping[str, Any]) -> Callable[..., torch.optim.Optimizer]:
+    """Fused where torch has a fused form: one pass over the parameters instead of several."""
+    fused = {"fused": True} if _of_torch(part) and "fused" in part.schema.model_fields else {}
+    fixed = {key: tuple(value) if isinstance(value, list) else value for key, value in options.items()}
+    return functools.partial(part.make, **{**fused, **fixed})
 
 
-def _try(name: str, options: Mapping[str, Any], rate: float, steps: int) -> None:
+def _try(part: Part, options: Mapping[str, Any], rate: float, steps: int) -> None:
     trial = nn.Parameter(torch.zeros(32, 32))
     trial.grad = torch.zeros_like(trial)
-    try:
-        optimizer = build_optimizer(name, options, [trial], rate)
-        for _ in range(steps):
-            optimizer.step()
-    except Exception as error:  # torch raises whatever the arithmetic on a wrong type gives
-        raise BadInput(f"optimizer '{name}' refuses its options: {reason(error)}") from None
+    optimizer = _bound(part, options)([trial], rate)
+    for _ in range(steps):
+        optimizer.step()
 
 
-def build_optimizer(
-    name: str, options: Mapping[str, Any], parameters: Iterable[nn.Parameter], rate: float
-) -> torch.optim.Optimizer:
-    """The optimizer, fused where torch has a fused form: one pass over the parameters instead of several."""
-    kind = known_optimizers()[name]
-    fixed: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in options.items()}
-    if kind is torch.optim.Muon:
-        return Muon(parameters, rate, fixed)
-    fused: dict[str, Any] = {"fused": True} if "fused" in inspect.signature(kind.__init__).parameters else {}
-    return kind(parameters, **{"lr": rate, **fused, **fixed})
+def _refuses(part: Part, error: Exception) -> str:
+    return f"optimizer '{part.name}' refuses its options: {reason(error)}"
+
+
+OPTIMIZERS = Optimizers("optimizer", runtime=("params", "lr"))
+
+stock(__name__, __path__)
+for _name, _kind in list(vars(torch.optim).items()):
+    if inspect.isclass(_kind) and issubclass(_kind, torch.optim.Optimizer) and _name not in UNFIT and _name not in OPTIMIZERS:
+        OPTIMIZERS.adopt(_name, _kind)

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable
+from typing import Annotated, Any, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
+
+from registry.optimizers import OPTIMIZERS
+from registry.options import NonNegative
 
 # A Newton-Schulz step balances the singular values of a matrix; a thin one (an output layer, a class embedding) has too
 # few for that to help.
 THINNEST = 16
 
 
+@OPTIMIZERS.register("Muon")
 class Muon(torch.optim.Optimizer):
     """Muon (Jordan et al. 2024) for every weight that is a matrix or a convolution; AdamW for the rest.
 
@@ -23,7 +28,19 @@ class Muon(torch.optim.Optimizer):
     with betas (0.9, 0.99).
     """
 
-    def __init__(self, params: Iterable[nn.Parameter], lr: float, options: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        params: Iterable[nn.Parameter],
+        lr: float,
+        *,
+        weight_decay: NonNegative = 0.1,
+        momentum: NonNegative = 0.95,
+        nesterov: bool = True,
+        ns_coefficients: tuple[float, float, float] = (3.4445, -4.775, 2.0315),
+        eps: float = 1e-7,
+        ns_steps: Annotated[int, Field(ge=0, lt=100)] = 5,
+        adjust_lr_fn: Literal["original", "match_rms_adamw", "spectral_unclamped"] | None = None,
+    ) -> None:
         everything = list(params)
         shapes: dict[tuple[int, ...], list[Tensor]] = {}
         for parameter in everything:
@@ -34,8 +51,11 @@ class Muon(torch.optim.Optimizer):
         rest = [parameter for parameter in everything if id(parameter) not in chosen]
         self._adamw = torch.optim.AdamW(rest, lr=lr, betas=(0.9, 0.99), weight_decay=0.0, fused=True) if rest else None
         self._momentum = [torch.stack([kernel.detach().flatten(1) * 0 for kernel in group]) for group in self._alike]
-        checked = torch.optim.Muon([nn.Parameter(torch.zeros(1, 1))], lr=lr, **options).defaults
-        super().__init__([nn.Parameter(torch.zeros(0))], checked)
+        options = {
+            "lr": lr, "weight_decay": weight_decay, "momentum": momentum, "nesterov": nesterov,
+            "ns_coefficients": ns_coefficients, "eps": eps, "ns_steps": ns_steps, "adjust_lr_fn": adjust_lr_fn,
+        }  # fmt: skip
+        super().__init__([nn.Parameter(torch.zeros(0))], options)
         self._join()
 
     def _join(self) -> None:

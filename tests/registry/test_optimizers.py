@@ -5,15 +5,15 @@ import torch
 from torch import nn
 
 from ddpm_lab.config.learning_rate import Rate
-from registry.optimizers import build_optimizer, known_optimizers
+from registry.optimizers import OPTIMIZERS
 from registry.optimizers.muon import balanced
 
 
-@pytest.mark.parametrize("name", sorted(known_optimizers()))
+@pytest.mark.parametrize("name", [part.name for part in OPTIMIZERS])
 def test_every_optimizer_of_torch_descends_a_parabola(name: str) -> None:
     torch.manual_seed(0)
     point = nn.Parameter(torch.tensor([[3.0, -2.0], [1.0, 4.0]]))
-    optimizer = build_optimizer(name, {}, [point], rate=0.05)
+    optimizer = OPTIMIZERS.configure(name, {})([point], 0.05)
     before = float(point.square().sum())
     for _ in range(30):
         optimizer.zero_grad()
@@ -44,7 +44,7 @@ def test_muon_treats_kernels_as_the_matrices_that_they_are_and_leaves_thin_ones_
     bias = nn.Parameter(torch.randn(24))
     lone = nn.Parameter(bias.detach().clone())
     options = {"weight_decay": 0.1, "nesterov": nesterov, "adjust_lr_fn": adjust}
-    ours = build_optimizer("Muon", options, [*kernels, bias], rate=0.02)
+    ours = OPTIMIZERS.configure("Muon", options)([*kernels, bias], 0.02)
     theirs = [torch.optim.Muon(matrices, lr=0.02, **options),
               torch.optim.AdamW([lone], lr=0.02, betas=(0.9, 0.99), weight_decay=0)]  # fmt: skip
     before = torch.stack([matrix.detach().clone() for matrix in matrices])
