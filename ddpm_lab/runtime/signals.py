@@ -9,8 +9,6 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from ddpm_lab.runtime import distributed
-
 BAD_INPUT, FAILURE = 2, 1
 
 
@@ -33,6 +31,8 @@ SAME_REQUEST = 3.0  # seconds: torchrun passes on the Ctrl-C that the terminal h
 @contextlib.contextmanager
 def stop_signals() -> Iterator[list[int]]:
     """A list that receives the first SIGINT or SIGTERM; a second one has its usual effect, at once."""
+    from ddpm_lab.runtime import distributed  # torch; who asks for an exit status only needs none
+
     received: list[int] = []
     usual: dict[signal.Signals, Any] = {}
     first = [0.0]

@@ -40,7 +40,7 @@ def test_listing_and_checking_do_not_wait_for_slow_packages() -> None:
     """Each of these takes as long to import as torch, or longer."""
     slow = {"torchvision", "torchmetrics", "torch_fidelity", "wandb", "datasets", "matplotlib", "scipy", "torch._dynamo"}
     code = (
-        "import sys, ddpm_lab.cli.main\nfrom ddpm_lab.cli import listing\n"
+        "import sys, ddpm_lab.cli.main\nfrom ddpm_lab.cli import list as listing\n"
         f"list(listing.lines())\nprint({slow!r} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)

@@ -18,6 +18,7 @@ from PIL import Image
 import ddpm_lab
 from ddpm_lab.cli.main import main
 
+COMMANDS = ["run", "sweep", "check", "sample", "evaluate", "compare", "export", "ema", "sync", "list"]
 TINY = ["train.images=64", "train.batch=32", "sampling.steps=2", "evaluate.n=8", "evaluate.n_during=4"]
 
 
@@ -156,12 +157,24 @@ def test_list_shows_every_part_with_its_options(lab: Lab) -> None:
     assert "ddim" not in lab("list", "losses").stdout
 
 
-def test_help_needs_no_torch_and_names_the_commands(lab: Lab) -> None:
-    done = lab("--help")
-    assert done.returncode == 0
-    for command in ("run", "sample", "evaluate", "list", "check"):
+def test_help_and_a_typing_error_need_no_torch() -> None:
+    """All of them in one process, which would have torch from the first that needs it."""
+    code = f"""if True:
+        import sys
+        from ddpm_lab.cli.main import main
+        for words in ([], ["--help"], ["tarin"], *([name, word] for name in {COMMANDS!r} for word in ("--help", "--hepl"))):
+            try:
+                main(words)
+            except SystemExit as stop:
+                assert stop.code == (0 if words[-1:] == ["--help"] else 2), words
+            assert "torch" not in sys.modules, words
+    """
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    for command in COMMANDS:
         assert f"  {command} " in done.stdout
-        assert lab(command, "--help").returncode == 0
+        assert f"usage: ddpm-lab {command} " in done.stdout
+    assert len(done.stderr.splitlines()) == 2 + len(COMMANDS)
 
 
 def test_options_may_stand_among_the_overrides(lab: Lab, tmp_path: Path) -> None:

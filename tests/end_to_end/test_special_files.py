@@ -11,7 +11,7 @@ import torch
 import torchvision.transforms.functional  # noqa: F401 - before memory is measured
 from torch import nn
 
-from ddpm_lab.cli import listing
+from ddpm_lab.cli import list as listing
 from ddpm_lab.config.load import load_recipe
 from ddpm_lab.config.yaml_reader import read_mapping
 from ddpm_lab.inference.trained_run import _read_shape

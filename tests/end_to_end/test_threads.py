@@ -84,7 +84,7 @@ def test_a_program_that_has_torch_already_is_left_alone() -> None:
 def test_a_run_is_seen_from_before_torch_until_its_process_ends_however_it_ends() -> None:
     code = """if True:
         import sys, time
-        from ddpm_lab import live_runs
+        from ddpm_lab.runtime import live_runs
         with live_runs.announced(), live_runs.announced():
             assert "torch" not in sys.modules
             assert live_runs._mine[0] in live_runs.at_work()

@@ -35,7 +35,8 @@ def serve() -> None:
     """Until standard input ends."""
     import torch
 
-    import ddpm_lab.cli.commands
+    import ddpm_lab.inference.measuring
+    import ddpm_lab.reports.quality_curve
     import ddpm_lab.runner.preflight
     import ddpm_lab.runner.run  # noqa: F401 - imported before memory is measured
 

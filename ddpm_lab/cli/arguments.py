@@ -1,0 +1,109 @@
+"""How arguments are read, and those that several commands share. No torch here: `--help` and a typing error need none."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+from ddpm_lab.runtime.signals import BAD_INPUT
+from registry.errors import printable
+
+if TYPE_CHECKING:
+    from ddpm_lab.config.schema import Sampling
+    from ddpm_lab.inference.trained_run import Run
+
+RESULTS = Path("results")
+SAMPLING = ("sampler", "steps", "seed", "guidance", "weights")  # the options that change a run's sampling
+
+
+class Parser(argparse.ArgumentParser):
+    """One line on standard error for bad input, where argparse prints its usage too."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(BAD_INPUT, f"{self.prog}: error: {printable(message)}; see `{self.prog} --help`\n")
+
+
+class Version(argparse.Action):
+    """Prints the version of the lab; what is installed is asked only if somebody wants to know."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
+        from importlib.metadata import version
+
+        print(f"ddpm-lab {version('ddpm_lab')}")
+        parser.exit()
+
+
+def count(text: str) -> int:
+    """A positive whole number."""
+    if not (text.isdecimal() and len(text) < 9 and int(text) > 0):
+        raise argparse.ArgumentTypeError(f"{text[:40]} is not a positive number below 100,000,000")
+    return int(text)
+
+
+def numbers(text: str) -> list[float]:
+    """`5,10,20`: finite numbers, none below 0."""
+    try:
+        found = [float(number) for number in text.split(",")]
+    except ValueError:
+        found = []
+    if not found or not all(math.isfinite(number) and number >= 0 for number in found):
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} is no list of numbers from 0 on; write them as 5,10,20")
+    return found
+
+
+def add_run(parser: argparse.ArgumentParser) -> None:
+    """The folder of a run."""
+    parser.add_argument("run", help="a run's folder, such as results/latest")
+
+
+def add_device(parser: argparse.ArgumentParser) -> None:
+    """Where it is computed."""
+    parser.add_argument("--device", help="cpu, cuda, cuda:1 ... (default: the GPU where there is one)")
+
+
+def add_results(parser: argparse.ArgumentParser) -> None:
+    """Where runs are kept."""
+    parser.add_argument("--results", type=Path, default=RESULTS, help="where runs are kept (default: results)")
+
+
+def add_weights(parser: argparse.ArgumentParser) -> None:
+    """Which of a run's weights."""
+    parser.add_argument("--weights", help="which weights: ema, raw, ema_2 ..., or what `ema` made")
+
+
+def add_overrides(parser: argparse.ArgumentParser, about: str) -> None:
+    """What the command line changes of an experiment."""
+    parser.add_argument("overrides", nargs="*", default=[], metavar="key=value", help=f"optional; {about}")
+
+
+def add_experiment(parser: argparse.ArgumentParser) -> None:
+    """An experiment, its budget and what is changed of it."""
+    parser.add_argument("experiment", help="a name in ./experiments, a YAML file, or a run's folder")
+    add_overrides(parser, "such as train.images=5000 loss.name=l2")
+    add_budget(parser)
+    add_device(parser)
+
+
+def add_budget(parser: argparse.ArgumentParser) -> None:
+    """How much is trained."""
+    parser.add_argument("--budget", help="a name in experiments/budgets (default: cpu)")
+
+
+def add_sampling(parser: argparse.ArgumentParser) -> None:
+    """What is changed of the sampling of a run."""
+    add_overrides(parser, "below sampling, such as sampling.clip=0.995")
+    parser.add_argument("--sampler", help="such as ddim or ancestral, with its default options")
+    parser.add_argument("--steps", type=count, help="reverse steps")
+    parser.add_argument("--seed", type=int, help="of the starting noise")
+    parser.add_argument("--guidance", type=float, help="scale of the run's guidance, such as the classifier-free one")
+    add_weights(parser)
+    add_device(parser)
+
+
+def sampling_of(run: Run, arguments: argparse.Namespace) -> Sampling:
+    """The run's own sampling, with what the command line says instead."""
+    from ddpm_lab.inference.sampling_overrides import changed
+
+    return changed(run, run.experiment.sampling, **{option: getattr(arguments, option) for option in SAMPLING})

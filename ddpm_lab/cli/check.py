@@ -1,0 +1,23 @@
+"""Validate an experiment and say what it will take; train nothing."""
+
+from __future__ import annotations
+
+import argparse
+
+from ddpm_lab.cli.arguments import add_experiment
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """`ddpm-lab check EXPERIMENT`."""
+    add_experiment(parser)
+    parser.add_argument("--full", action="store_true", help="also the whole experiment, every default filled in, as YAML")
+
+
+def execute(arguments: argparse.Namespace) -> None:
+    """Print what was found, line by line."""
+    from ddpm_lab.config.load import load_recipe
+    from ddpm_lab.runner import preflight
+
+    recipe = load_recipe(arguments.experiment, arguments.overrides, arguments.budget)
+    for line in preflight.lines(recipe, arguments.device, arguments.full):
+        print(line)

@@ -1,0 +1,160 @@
+"""Measure the images of a run, or of an .npz from any program."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ddpm_lab.cli.arguments import SAMPLING, add_sampling, count, numbers, sampling_of
+from registry.errors import BadInput
+
+if TYPE_CHECKING:
+    from ddpm_lab.config.part import Choice
+    from ddpm_lab.evaluation.measurement import Record
+    from ddpm_lab.inference.trained_run import Run
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """`ddpm-lab evaluate RUN`."""
+    parser.add_argument("run", help="a run's folder, or an .npz with uint8 arr_0 [N, H, W, C]")
+    parser.add_argument("-n", type=count, metavar="N", help="how many images (default: the experiment's, or all in the .npz)")
+    parser.add_argument("--features", help="extractors, such as fashion_cnn,inception_v3 (default: the experiment's)")
+    parser.add_argument("--extrapolate", action="store_true", help="also the FID of infinitely many images")
+    parser.add_argument(
+        "--curve", choices=("nfe", "ema", "guidance"), help="FID against evaluations, averages of the weights, or guidance"
+    )
+    parser.add_argument("--at", type=numbers, help="of the curve: steps, relative lengths, or scales, such as 5,10,20")
+    parser.add_argument("--samplers", help="of --curve nfe, such as ddim,dpmpp_2m/log_snr")
+    parser.add_argument("--inception-weights", metavar="FILE", help="a local copy of inception_v3's weights")
+    parser.add_argument(
+        "--dataset",
+        help="the reference for an .npz, such as cifar10 or '{name: image_folder, folder: PATH}' (default: fashion_mnist)",
+    )
+    add_sampling(parser)
+
+
+def execute(arguments: argparse.Namespace) -> None:
+    """Results on standard output, and as JSON in the run's folder or beside the .npz."""
+    from ddpm_lab.runtime import distributed
+    from ddpm_lab.runtime.device import pick_device
+
+    with distributed.processes(pick_device(arguments.device)):
+        for option in ("samplers", "at"):
+            if getattr(arguments, option) is not None and arguments.curve is None:
+                raise BadInput(f"--{option}: the option is for --curve nfe, ema or guidance")
+        if arguments.curve is None:
+            _metrics(arguments)
+        else:
+            _curve(arguments)
+
+
+def _metrics(arguments: argparse.Namespace) -> None:
+    from ddpm_lab.evaluation.measurement import describe, failures
+    from ddpm_lab.runtime import distributed
+    from ddpm_lab.runtime.console import say
+    from ddpm_lab.runtime.signals import NotFinite
+    from ddpm_lab.storage.json_text import write_json
+
+    path = Path(arguments.run)
+    results, file = _of_npz(path, arguments) if path.suffix == ".npz" else _of_run(arguments)
+    if not distributed.is_main():
+        return
+    for result in results:
+        print(describe(result))
+    write_json(file, results)
+    say(f"results: {file}")
+    if why := failures(results):
+        raise NotFinite(f"{arguments.run}: FID could not be measured: {'; '.join(why)}")
+
+
+def _of_run(arguments: argparse.Namespace) -> tuple[list[Record], Path]:
+    from ddpm_lab.inference.measuring import evaluate_run
+    from ddpm_lab.inference.trained_run import Run
+
+    if arguments.dataset is not None:
+        raise BadInput("--dataset: a run is measured against the data that it was trained on; the option is for an .npz")
+    run = Run(arguments.run, arguments.device, arguments.overrides)
+    sampling, n = sampling_of(run, arguments), _number(run, arguments)
+    choices = _extractors(arguments, run.experiment.evaluate.features)
+    return evaluate_run(run, sampling, n, choices, extrapolate=arguments.extrapolate)
+
+
+def _of_npz(path: Path, arguments: argparse.Namespace) -> tuple[list[Record], Path]:
+    from ddpm_lab.config.part import Choice
+    from ddpm_lab.inference.measuring import evaluate_npz
+    from ddpm_lab.runtime.device import pick_device
+
+    if arguments.overrides:
+        raise BadInput(f"'{arguments.overrides[0]}': the images of an .npz are drawn already; overrides are for a run")
+    for option in SAMPLING:
+        if getattr(arguments, option) is not None:
+            raise BadInput(f"--{option}: the images of an .npz are drawn already; the option is for a run")
+    dataset = _reference(arguments.dataset or "fashion_mnist")
+    choices, device = _extractors(arguments, (Choice("fashion_cnn", {}),)), pick_device(arguments.device)
+    return evaluate_npz(path, arguments.n, dataset, choices, device, extrapolate=arguments.extrapolate)
+
+
+def _curve(arguments: argparse.Namespace) -> None:
+    from ddpm_lab.inference.measuring import evaluators_of_run
+    from ddpm_lab.inference.trained_run import Run
+    from ddpm_lab.reports import quality_curve as curve
+    from ddpm_lab.runtime import distributed
+    from ddpm_lab.runtime.console import say
+
+    for option in ("dataset", "extrapolate"):
+        if getattr(arguments, option):
+            raise BadInput(f"--{option}: a curve is measured by FID against the run's own data; leave it out")
+    varied = {"nfe": "steps", "ema": "weights", "guidance": "guidance"}[arguments.curve]
+    if getattr(arguments, varied) is not None:
+        raise BadInput(f"--{varied}: that is what the curve goes over; name its points by --at")
+    if arguments.sampler is not None and arguments.samplers is not None:
+        raise BadInput("--sampler: --samplers names them all; leave one of the two out")
+    if Path(arguments.run).suffix == ".npz":
+        raise BadInput(f"--curve: the images of {arguments.run} are drawn already; name a run")
+    run = Run(arguments.run, arguments.device, arguments.overrides)
+    samplers = arguments.samplers.split(",") if arguments.samplers else None
+    found = curve.points(run, sampling_of(run, arguments), arguments.curve, samplers, arguments.at)
+    ready, _ = evaluators_of_run(run, _extractors(arguments, run.experiment.evaluate.features))
+    if not ready:
+        raise BadInput("--features: none of the extractors can be had; the lines above say why")
+    rows = curve.measure_points(run, ready, found, arguments.curve, _number(run, arguments))
+    if distributed.is_main():
+        file = curve.file_of(run, arguments.curve)
+        say(f"points: {file}")
+        for number, evaluator in enumerate(ready):
+            for line in curve.lines(rows, arguments.curve, evaluator.name):
+                print(line)
+            picture = file.with_suffix(".png") if number == 0 else file.with_name(f"{file.stem}-{evaluator.name}.png")
+            say(f"plot: {curve.draw(rows, arguments.curve, evaluator.name, picture)}")
+
+
+def _number(run: Run, arguments: argparse.Namespace) -> int:
+    n: int = arguments.n or run.experiment.evaluate.n
+    if n < 2:
+        raise BadInput("-n: a distance between distributions needs two images or more")
+    return n
+
+
+def _reference(text: str) -> Choice:
+    """`cifar10`, or `{name: image_folder, folder: PATH}`, as in an experiment."""
+    from ddpm_lab.config.overrides import value_of
+    from ddpm_lab.config.part import read_choice
+    from registry.plugins import SHELVES
+
+    try:
+        return read_choice(value_of(text), SHELVES["datasets"].check, "dataset")
+    except BadInput as error:
+        raise BadInput(f"--dataset: {error}") from None
+
+
+def _extractors(arguments: argparse.Namespace, default: tuple[Choice, ...]) -> list[Choice]:
+    from ddpm_lab.config.part import Choice
+    from registry.plugins import SHELVES
+
+    names = arguments.features.split(",") if arguments.features else None
+    choices = [Choice(name, SHELVES["features"].check(name, {})) for name in names] if names else list(default)
+    if arguments.inception_weights is None:
+        return choices
+    inception = Choice("inception_v3", SHELVES["features"].check("inception_v3", {"weights": arguments.inception_weights}))
+    return [*(choice for choice in choices if choice.name != "inception_v3"), inception]

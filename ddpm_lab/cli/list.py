@@ -1,0 +1,66 @@
+"""Show all parts with their options, or the experiments."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+
+from registry.errors import BadInput, did_you_mean
+from registry.files import YAML, read_text
+
+EXPERIMENTS = "experiments"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """`ddpm-lab list [CATEGORY]`."""
+    parser.add_argument("shelf", nargs="?", help="only this category, such as losses; or experiments")
+
+
+def execute(arguments: argparse.Namespace) -> None:
+    """Print them."""
+    print("\n".join(lines(arguments.shelf)))
+
+
+def lines(category: str | None = None) -> Iterator[str]:
+    """Every part with the first line of its docstring and its options, or the experiments with what they say of themselves.
+
+    Raises:
+        BadInput: no category has that name, or there are no experiments here.
+    """
+    from registry.plugins import SHELVES, load_installed
+
+    if category == EXPERIMENTS:
+        yield from _experiments()
+        return
+    load_installed()
+    if category is not None and category not in SHELVES:
+        raise BadInput(f"list: no shelf named '{category}'; {did_you_mean(category, [*SHELVES, EXPERIMENTS])}")
+    for name, parts in SHELVES.items():
+        if category in (None, name):
+            yield name
+            for part in parts:
+                yield f"  {part.name:<16} {part.summary}"
+                for option, text in part.options().items():
+                    yield f"  {'':<16}   {option}: {text}"
+            yield ""
+
+
+def _experiments() -> Iterator[str]:
+    from ddpm_lab.config.load import HOME
+    from ddpm_lab.runtime.console import aligned
+
+    files = sorted(HOME.glob("*.yaml"))
+    if not files:
+        raise BadInput(f"list: there is no {HOME}/ with experiments here; go to the folder that holds it")
+    yield from aligned([[file.stem, _about(file)] for file in files])
+
+
+def _about(file: Path) -> str:
+    """What an experiment says of itself: the comment at its top, without the command that runs it."""
+    said = []
+    for line in read_text(file, YAML).splitlines():
+        if not line.startswith("#"):
+            break
+        said.append(line.removeprefix("#").strip())
+    return " ".join(line for line in said if not line.startswith("make run "))

@@ -1,0 +1,51 @@
+"""Train an experiment, sample, evaluate, report."""
+
+from __future__ import annotations
+
+import argparse
+import os
+
+from ddpm_lab.cli.arguments import add_experiment, add_results
+from ddpm_lab.runtime import live_runs
+from ddpm_lab.runtime.terminal import without_hangup
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """`ddpm-lab run EXPERIMENT`."""
+    add_experiment(parser)
+    add_results(parser)
+    parser.add_argument("--id", help="name the run, or go on with it (default: the sweep agent's, or a random one)")
+    parser.add_argument("--resume", action="store_true", help="go on with its newest unfinished run, if there is one")
+
+
+def execute(arguments: argparse.Namespace) -> None:
+    """Do it, unless a run of that id is finished already."""
+    # Before torch, which takes a second or two: runs that start together then know of each other when they choose threads.
+    with live_runs.announced():
+        _execute(arguments)
+
+
+def _execute(arguments: argparse.Namespace) -> None:
+    from ddpm_lab.config.load import load_recipe
+    from ddpm_lab.runner.run import Execution, require_same
+    from ddpm_lab.runtime import distributed
+    from ddpm_lab.runtime.console import say
+    from ddpm_lab.runtime.device import pick_device
+    from ddpm_lab.runtime.launcher import restarted
+    from ddpm_lab.storage.names import require_id
+    from ddpm_lab.storage.run_folder import with_id
+
+    recipe = load_recipe(arguments.experiment, arguments.overrides, arguments.budget)
+    # A sweep's agent names the run; it hands a trial that was preempted out again under the same name.
+    option, run_id = "--id", arguments.id
+    if run_id is None and "WANDB_SWEEP_ID" in os.environ:
+        option, run_id = "WANDB_RUN_ID", os.environ.get("WANDB_RUN_ID") or None
+    if run_id is not None:
+        require_id(run_id, option)
+    if run_id and (done := with_id(arguments.results, recipe.name, run_id)) and done.finished:
+        require_same(done, recipe, "--id")
+        say(f"{done.path} has come to its end already; nothing to do")
+        return
+    device = pick_device(arguments.device)
+    with without_hangup(), distributed.processes(device):
+        Execution(recipe, arguments.results, device, arguments.resume or restarted(), run_id).execute()

@@ -1,0 +1,76 @@
+"""All metrics of a run's images, or of those in an .npz, and the file that keeps them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from ddpm_lab.config.part import Choice
+from ddpm_lab.config.schema import Sampling
+from ddpm_lab.diffusion.build import build_data, build_images
+from ddpm_lab.diffusion.model import DataShape
+from ddpm_lab.evaluation.evaluator import BATCH, Evaluator, evaluate_images, evaluators
+from ddpm_lab.evaluation.held_out_loss import held_out_record
+from ddpm_lab.evaluation.measurement import Record, settled
+from ddpm_lab.inference.trained_run import Run
+from ddpm_lab.runtime import distributed
+from registry.datasets.npz_reader import read_images, read_made_by
+from registry.errors import BadInput
+
+
+def evaluators_of_run(run: Run, extractors: Sequence[Choice]) -> tuple[list[Evaluator], list[Record]]:
+    """Those that measure against the data that it was trained on, and records that say which are missing.
+
+    Raises:
+        BadInput: the data set is another now.
+    """
+    with distributed.first_on_each_machine():
+        data = build_data(run.experiment)
+    if DataShape.of(data).train_hash != run.shape.train_hash:
+        raise BadInput(f"{run.folder.data}: the data set '{data.name}' is no longer the one that this run was trained on")
+    return evaluators(extractors, data, run.device)
+
+
+def evaluate_run(
+    run: Run, sampling: Sampling, n: int, extractors: Sequence[Choice], *, extrapolate: bool
+) -> tuple[list[Record], Path]:
+    """The metrics of `n` images sampled so, and a file in its folder."""
+    drawing = run.drawing(sampling)
+    ready, missing = evaluators_of_run(run, extractors)
+    made_by, labels = run.generation(sampling, sampling.seed), drawing.labels(n)
+    batches = drawing.images(n, sampling.seed, sampling.batch, labels)
+    results = evaluate_images(ready, batches, n, made_by, labels=labels, extrapolate=extrapolate)
+    if ready and distributed.is_main():
+        loss = held_out_record(drawing.model, drawing.network, ready[0].data, n, run.precision, made_by)
+        results.append(settled(loss))
+    # One file for each way of sampling and of measuring, so that a second evaluation does not bury the first.
+    measured = [evaluator.name for evaluator in ready], extrapolate
+    digest = hashlib.sha256(json.dumps([made_by, *measured]).encode()).hexdigest()[:8]
+    return [*results, *missing], run.folder.path / f"evaluation-n{n}-{digest}.json"
+
+
+def evaluate_npz(
+    path: Path, n: int | None, dataset: Choice, extractors: Sequence[Choice], device: torch.device, *, extrapolate: bool
+) -> tuple[list[Record], Path]:
+    """The metrics of the first `n` images in a file, or of all, against the data set; and a file beside it.
+
+    Raises:
+        BadInput: it holds fewer, or only one; or the file or the data set cannot be read.
+    """
+    images = read_images(path)
+    n = n or len(images)
+    if n > len(images):
+        raise BadInput(f"{path}: holds {len(images)} images, fewer than the {n} asked for")
+    if n < 2:
+        raise BadInput(f"{path}: a distance between distributions needs two images or more")
+    with distributed.first_on_each_machine():
+        data = build_images(dataset)
+    ready, missing = evaluators(extractors, data, device)
+    batches = ((start, images[:n][start : start + BATCH]) for start in distributed.dealt(range(0, n, BATCH)))
+    made_by = {"source": path.name, **(read_made_by(path) or {})}
+    results = evaluate_images(ready, batches, n, made_by, extrapolate=extrapolate)
+    return [*results, *missing], path.with_suffix(".evaluation.json")
