@@ -5,8 +5,8 @@ PY    := $(VENV)/bin/python
 LAB   := $(VENV)/bin/ddpm-lab
 PEERS := .venv-bench
 BUDGET ?= cpu
-# Two processes of one thread each: the tests are many small ones.
-PYTEST = OMP_NUM_THREADS=1 $(PY) -m pytest -n 2
+# Two processes of one thread each: the tests are many small ones. Those of a group share what was made once for them.
+PYTEST = OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadgroup
 
 flag = $(if $($(1)),$(2) $(3)$($(1))$(3))
 DRAWING = $(call flag,SAMPLER,--sampler) $(call flag,STEPS,--steps) $(call flag,SEED,--seed) \
@@ -74,9 +74,9 @@ gallery: setup ## RUN=results/latest: draw docs/gallery with that run's network
 	@test -n "$(RUN)" || { echo 'make gallery: name a run, such as RUN=results/latest' >&2; exit 2; }
 	@$(PY) benchmarks/gallery.py $(RUN)
 
-bench: setup ## SUITE=fashion_cpu: its experiments x seeds, compared in benchmarks/reports/<suite>/report.html; resumable
+bench: setup ## SUITE=fashion_cpu [REPORT=1]: its experiments x seeds, compared in benchmarks/reports/<suite>/report.html; resumable
 	@test -n "$(SUITE)" || { echo 'make bench: name a suite, such as SUITE=fashion_cpu' >&2; exit 2; }
-	@$(PY) benchmarks/suite.py $(SUITE) $(call flag,DEVICE,--device)
+	@$(LAB) bench $(SUITE) $(call flag,DEVICE,--device) $(if $(REPORT),--report)
 
 bench-backbones: setup ## train each backbone on the same small budget (about an hour on two cores, resumable); the table of docs/backbones.md
 	@$(PY) benchmarks/backbones.py

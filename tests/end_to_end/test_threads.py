@@ -17,16 +17,15 @@ from conftest import ROOT
 
 from ddpm_lab.config.load import load_recipe
 from ddpm_lab.runner.run import Execution
-from ddpm_lab.runtime import device, live_runs
+from ddpm_lab.runtime import host, live_runs
 from ddpm_lab.runtime.host import pick_threads
+from ddpm_lab.studies import suite, suite_file
 from ddpm_lab.sweeps import study as sweep
 from ddpm_lab.sweeps.study import Sweep
 from registry.errors import BadInput
 
 sys.path.insert(0, str(ROOT / "benchmarks"))
 import contention
-import suite
-import suite_file
 
 Crowd = Callable[[int], None]
 SPIN_WORDS = ("GOMP_SPINCOUNT", "KMP_BLOCKTIME", "OMP_WAIT_POLICY")
@@ -35,7 +34,7 @@ SPIN_WORDS = ("GOMP_SPINCOUNT", "KMP_BLOCKTIME", "OMP_WAIT_POLICY")
 @pytest.fixture
 def crowd(monkeypatch: pytest.MonkeyPatch) -> Crowd:
     """`crowd(2)`: two other runs are at work. The machine has 8 cores, and torch would take them all."""
-    monkeypatch.setattr(device, "_allowed_cores", lambda: 8)
+    monkeypatch.setattr(host, "_allowed_cores", lambda: 8)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 8)
 
     def call(count: int) -> None:

@@ -2,15 +2,12 @@
 
 import itertools
 import math
-import sys
 
 import numpy as np
 import pytest
-from conftest import ROOT
 from scipy import stats
 
-sys.path.insert(0, str(ROOT / "benchmarks"))
-from effects import Results, effects, p_values, pool, typical
+from ddpm_lab.studies.effects import Results, effects, p_values, pool, typical
 
 SCHEDULES, LOSSES = {"linear": 0.4, "cosine": 0.0}, {"l1": 0.7, "l2": 0.0, "huber": 0.1}
 

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROOT
+from conftest import ROOT, Quick
 from support.wandb_server import WandbServer
 
+from ddpm_lab.studies import suite
 from registry.errors import BadInput
 
 SMALL = [
@@ -30,27 +32,28 @@ PLAN: dict[str, Any] = {
     "metrics": ["FID", "recall", "held_out_loss"],
     "curve": {"samplers": ["ddim"], "at": [2, 4], "n": 120},
 }
+pytestmark = pytest.mark.xdist_group("suite")  # one process, so that the whole suite is run once
+PLACES = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
 
 
-def _suite(folder: Path, words: Sequence[str] = (), env: dict[str, str] | None = None, **changed: Any) -> list[str]:
+def _command(folder: Path, words: Sequence[str] = (), **changed: Any) -> list[str]:
     (folder / "small.yaml").write_text(json.dumps(PLAN | changed))
-    return [
-        sys.executable,
-        str(ROOT / "benchmarks/suite.py"),
-        "small.yaml",
-        "--results",
-        "results",
-        "--reports",
-        "reports",
-        *words,
-    ]
+    return ["bench", "small.yaml", "--reports", "reports", *words]
 
 
 def _run(folder: Path, *words: str, env: dict[str, str] | None = None, **changed: Any) -> "subprocess.CompletedProcess[str]":
-    places = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    return subprocess.run(
-        _suite(folder, words, **changed), cwd=folder, env=os.environ | places | (env or {}), capture_output=True, text=True
-    )
+    command = [sys.executable, "-m", "ddpm_lab", *_command(folder, words, **changed)]
+    return subprocess.run(command, cwd=folder, env=os.environ | PLACES | (env or {}), capture_output=True, text=True)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which the whole suite has been run; no test changes its results."""
+    folder = tmp_path_factory.mktemp("suite")
+    (folder / "experiments").symlink_to(ROOT / "experiments")
+    done = _run(folder, env={"WANDB_MODE": "disabled"})
+    assert done.returncode == 0, done.stderr
+    return folder
 
 
 @pytest.fixture(autouse=True)
@@ -58,10 +61,8 @@ def _experiments(tmp_path: Path) -> None:
     (tmp_path / "experiments").symlink_to(ROOT / "experiments")
 
 
-def test_a_suite_is_run_reported_and_not_run_again(tmp_path: Path) -> None:
-    done = _run(tmp_path)
-    assert done.returncode == 0, done.stderr
-    report = tmp_path / "reports/small"
+def test_the_report_has_all_that_was_found(finished: Path) -> None:
+    report = finished / "reports/small"
     found = json.loads((report / "report.json").read_text())
     assert {run["status"] for one in found["experiments"] for run in one["runs"]} == {"finished"}
     ranked = [one["typical"]["value"] for one in found["experiments"]]
@@ -77,44 +78,40 @@ def test_a_suite_is_run_reported_and_not_run_again(tmp_path: Path) -> None:
     assert not re.search(r"""(src|href)=(?!["'](data:|#))|@import|url\((?!#)""", page)  # one file, which loads nothing
     for word in ("| 1 | `", "held-out images", "No p-values", found["protocols"]["FID"]["fingerprint"]):
         assert word in text
-    assert str(tmp_path) not in page + text
-    before = {file: file.stat().st_mtime_ns for file in (tmp_path / "results").rglob("result.json")}
-    assert len(before) == 4
-    again = _run(tmp_path)
+    assert str(finished) not in page + text
+
+
+def test_what_is_finished_is_not_run_again_and_another_run_is_not_taken_for_it(finished: Path, quick: Quick) -> None:
+    def files() -> dict[Path, int]:
+        return {file: file.stat().st_mtime_ns for file in (finished / "results").rglob("*.*") if "curve" not in file.name}
+
+    before = files()
+    assert len([file for file in before if file.name == "result.json"]) == 4
+    again = quick(*_command(finished, []), cwd=finished)
     assert again.returncode == 0, again.stderr
-    assert {file: file.stat().st_mtime_ns for file in (tmp_path / "results").rglob("result.json")} == before
-    changed = _run(tmp_path, seeds=[0], set=[*SMALL, "train.clip=0.5"], curve=None)
-    assert changed.returncode == 0, changed.stderr
-    assert len(list((tmp_path / "results").rglob("result.json"))) == 6  # other runs; none is taken for another
+    assert files() == before | {file: files()[file] for file in before if file.name == "failures.json"}
+    changed = _command(finished, ["--report"], set=[*SMALL, "train.clip=0.5"], curve=None)
+    other = quick(*changed, cwd=finished)
+    assert other.returncode == 2
+    assert "no run of the suite is finished" in other.stderr
 
 
-def test_it_goes_on_after_it_was_killed(tmp_path: Path) -> None:
-    places = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    changed: dict[str, Any] = {"seeds": [0], "curve": None, "set": [*SMALL, "train.images=6400", "train.checkpoint_every=320"]}
-    process = subprocess.Popen(_suite(tmp_path, **changed), cwd=tmp_path, env=os.environ | places, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 120
-    while not list(tmp_path.rglob("checkpoints/*")) and time.monotonic() < deadline:
-        time.sleep(0.2)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    (run,) = tmp_path.glob("results/small/smoke/*")
-    time.sleep(1)
-    left = sorted((run / "checkpoints").iterdir())
-    time.sleep(1)
-    assert sorted((run / "checkpoints").iterdir()) == left, "the run was killed with it"
-    done = _run(tmp_path, **changed)
-    assert done.returncode == 0, done.stderr
-    assert f"resuming results/small/smoke/{run.name}" in done.stderr
-    assert (run / "result.json").is_file()
+def test_without_a_folder_for_benchmarks_the_report_lies_beside_the_runs(finished: Path, tmp_path: Path, quick: Quick) -> None:
+    (tmp_path / "results").symlink_to(finished / "results")
+    words = [word for word in _command(tmp_path, ["--report"]) if word not in ("--reports", "reports")]
+    for place in ("results/suites/small/report", "benchmarks/reports/small"):
+        assert quick(*words, cwd=tmp_path).returncode == 0
+        assert (tmp_path / place / "report.html").is_file()
+        (tmp_path / "benchmarks").mkdir(exist_ok=True)
 
 
-def test_a_run_that_fails_is_shown_as_failed_and_tried_again(tmp_path: Path) -> None:
-    bad = {"name": "wild", "experiment": "smoke", "set": ["train.rate.peak=1e30"]}
-    common = [*SMALL, "train.rate.warmup=0", "train.clip=null"]
+def test_a_run_that_fails_is_shown_as_failed_and_tried_again(finished: Path, tmp_path: Path) -> None:
+    shutil.copytree(finished / "results", tmp_path / "results", symlinks=True)
+    keys = {"train.rate.peak": "1e30", "train.rate.warmup": "0", "train.clip": "null"}
+    bad = {"name": "wild", "experiment": "smoke", "set": [f"{key}={value}" for key, value in keys.items()]}
+    changed = {"experiments": ["smoke", bad], "seeds": [0], "curve": None, "factors": {key: key for key in keys}}
     for _ in range(2):
-        done = _run(
-            tmp_path, experiments=["smoke", bad], seeds=[0], curve=None, set=common, factors={"rate": "train.rate.peak"}
-        )
+        done = _run(tmp_path, **changed)
         assert done.returncode == 0, done.stderr
         assert "wild-0-" in done.stderr
         assert "failed with exit status 1" in done.stderr
@@ -125,8 +122,13 @@ def test_a_run_that_fails_is_shown_as_failed_and_tried_again(tmp_path: Path) -> 
     assert "**failed**, exit status 1" in (tmp_path / "reports/small/report.md").read_text()
 
 
-def test_tables_pictures_and_page_reach_wandb(tmp_path: Path, wandb_server: WandbServer) -> None:
-    done = _run(tmp_path, env=wandb_server.env, seeds=[0], experiments=["smoke"], set=[*SMALL, "track.mode=disabled"])
+def _report(finished: Path, folder: Path, env: dict[str, str]) -> "subprocess.CompletedProcess[str]":
+    shutil.copytree(finished / "results", folder / "results", symlinks=True)
+    return _run(folder, "--report", env=env)
+
+
+def test_tables_pictures_and_page_reach_wandb(finished: Path, tmp_path: Path, wandb_server: WandbServer) -> None:
+    done = _report(finished, tmp_path, wandb_server.env)
     assert done.returncode == 0, done.stderr
     (run,) = wandb_server.runs.values()
     assert run.name == "suite small"
@@ -138,28 +140,41 @@ def test_tables_pictures_and_page_reach_wandb(tmp_path: Path, wandb_server: Wand
     assert any(name.endswith(".html") for name in run.files)
 
 
-def test_without_wandb_the_report_stands(tmp_path: Path) -> None:
-    """A server that refuses at once; the time that a silent one gets is what `suite_tracking.PATIENCE` says."""
+def test_without_wandb_the_report_stands(finished: Path, tmp_path: Path) -> None:
+    """A server that refuses at once; the time that a silent one gets is what `wandb_run.PATIENCE` says."""
     env = {"WANDB_MODE": "online", "WANDB_API_KEY": "0" * 40, "WANDB_BASE_URL": "http://127.0.0.1:9", "HOME": str(tmp_path)}
-    env |= {"DDPM_LAB_CACHE": str(tmp_path / "cache"), "SUITE_PATIENCE": "5"}
-    done = _run(tmp_path, env=env, seeds=[0], experiments=["smoke"], curve=None)
+    env |= {"DDPM_LAB_CACHE": os.environ.get("DDPM_LAB_CACHE") or str(Path.home() / ".cache/ddpm_lab"), "SUITE_PATIENCE": "5"}
+    done = _report(finished, tmp_path, env)
     assert done.returncode == 0, done.stderr
     assert "W&B: it did not take everything within 5 s; the report is whole" in done.stderr
     assert (tmp_path / "reports/small/report.html").is_file()
 
 
-def test_a_suite_that_is_asked_to_stop_lets_its_run_save(tmp_path: Path) -> None:
-    places = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    changed: dict[str, Any] = {"seeds": [0], "curve": None, "set": [*SMALL, "train.images=64000", "train.checkpoint_every=320"]}
-    process = subprocess.Popen(
-        _suite(tmp_path, **changed), cwd=tmp_path, env=os.environ | places, stderr=subprocess.PIPE, text=True
-    )
-    deadline = time.monotonic() + 120
-    while not list(tmp_path.rglob("checkpoints/*")) and time.monotonic() < deadline:
-        time.sleep(0.2)
+def test_it_is_resumed_after_it_was_killed_and_lets_its_run_save_when_it_is_asked_to_stop(tmp_path: Path) -> None:
+    many = {"seeds": [0], "curve": None, "set": [*SMALL, "train.images=64000", "train.checkpoint_every=320"]}
+    command = [sys.executable, "-m", "ddpm_lab", *_command(tmp_path, **many)]
+
+    def start() -> "subprocess.Popen[str]":
+        """Until a checkpoint that was not there."""
+        known = set(tmp_path.rglob("checkpoints/*"))
+        process = subprocess.Popen(command, cwd=tmp_path, env=os.environ | PLACES, stderr=subprocess.PIPE, text=True)
+        deadline = time.monotonic() + 120
+        while not set(tmp_path.rglob("checkpoints/0*")) - known and time.monotonic() < deadline:
+            time.sleep(0.1)
+        return process
+
+    with start() as process:
+        process.send_signal(signal.SIGKILL)
+    (run,) = tmp_path.glob("results/suites/small/smoke/*")
+    time.sleep(1)
+    left = sorted((run / "checkpoints").iterdir())
+    time.sleep(1)
+    assert sorted((run / "checkpoints").iterdir()) == left, "the run was killed with it"
+    process = start()
     process.terminate()
     _, said = process.communicate(timeout=60)
     assert process.returncode == 143
+    assert f"resuming results/suites/small/smoke/{run.name}" in said
     assert "everything is saved" in said
 
 
@@ -183,8 +198,8 @@ def test_a_suite_that_is_asked_to_stop_lets_its_run_save(tmp_path: Path) -> None
         ({"experiments": ["smoke", {"name": "again", "experiment": "smoke"}]}, "the same levels of all"),
     ],
 )
-def test_bad_input_is_named_before_anything_runs(changed: dict[str, Any], said: str, tmp_path: Path) -> None:
-    done = _run(tmp_path, **changed)
+def test_bad_input_is_named_before_anything_runs(changed: dict[str, Any], said: str, tmp_path: Path, quick: Quick) -> None:
+    done = quick(*_command(tmp_path, **changed), cwd=tmp_path)
     assert done.returncode == 2
     assert said in done.stderr
     assert "small.yaml" in done.stderr
@@ -193,12 +208,7 @@ def test_bad_input_is_named_before_anything_runs(changed: dict[str, Any], said: 
 
 
 @pytest.mark.parametrize("content", ["{", "[1]", '{"a": "b"}', "[" * 100_000, "\xff"])
-def test_a_damaged_list_of_failures_is_named_with_its_remedy(
-    content: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
-    import suite
-
+def test_a_damaged_list_of_failures_is_named_with_its_remedy(content: str, tmp_path: Path) -> None:
     (tmp_path / "failures.json").write_text(content, encoding="latin-1")
     with pytest.raises(BadInput, match=r"failures\.json: ") as caught:
         suite.failures(tmp_path)

@@ -22,7 +22,7 @@ from registry.metrics import HIGHER, METRICS
 from registry.options import Count
 from registry.plugins import SHELVES
 
-HOME = Path(__file__).with_name("suites")
+HOME = Path("benchmarks/suites")
 Words = Annotated[tuple[str, ...], Field(strict=False)]
 
 
@@ -118,8 +118,8 @@ def read(file: Path) -> Suite:
         where = ".".join(map(str, first["loc"]))
         known = ""
         if first["type"] == "extra_forbidden":
-            fields = {"curve": Curve, "experiments": Entry}.get(where.partition(".")[0], Suite).model_fields
-            known = f"; known: {', '.join(fields)}"
+            models: dict[str, type[BaseModel]] = {"curve": Curve, "experiments": Entry}
+            known = f"; known: {', '.join(models.get(where.partition('.')[0], Suite).model_fields)}"
         value = "" if first["type"] in ("missing", "value_error") else f", not {first['input']!r:.80}"
         raise BadInput(f"{file}: {where}{': ' if where else ''}{first['msg']}{value}{known}") from None
 

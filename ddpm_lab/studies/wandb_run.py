@@ -29,7 +29,7 @@ def send(name: str, folder: Path, report: Path) -> None:
     mode = mode_of(Track())
     if mode == "disabled":
         return
-    command = [sys.executable, os.fspath(Path(__file__)), name, os.fspath(folder), os.fspath(report)]
+    command = [sys.executable, "-m", "ddpm_lab.studies.wandb_run", name, os.fspath(folder), os.fspath(report)]
     child = subprocess.Popen(
         command, env={**os.environ, "WANDB_MODE": mode, "WANDB_SILENT": "true"}, stdin=subprocess.DEVNULL, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,

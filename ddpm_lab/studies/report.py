@@ -10,8 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
-from effects import Results, effects, p_values, pool, typical
-from suite_file import Cell, Suite
 
 from ddpm_lab.diffusion.build import build_data
 from ddpm_lab.evaluation.buckets import over_shared
@@ -26,6 +24,8 @@ from ddpm_lab.runtime.redaction import discreet
 from ddpm_lab.storage.files import numbered, write_text
 from ddpm_lab.storage.json_text import read_json, write_json
 from ddpm_lab.storage.run_folder import RunFolder, with_id
+from ddpm_lab.studies.effects import Results, effects, p_values, pool, typical
+from ddpm_lab.studies.suite_file import Cell, Suite
 from registry.errors import BadInput
 from registry.metrics import HIGHER
 
@@ -44,7 +44,7 @@ def write(name: str, suite: Suite, cells: list[Cell], folder: Path, failed: Mapp
     pictures = _copy_samples(suite, cells, folder, report)
     write_json(report / "report.json", found)
     environment = jinja2.Environment(
-        loader=jinja2.ChoiceLoader([jinja2.FileSystemLoader(Path(__file__).parent), jinja2.PackageLoader("ddpm_lab.reports")]),
+        loader=jinja2.ChoiceLoader([jinja2.PackageLoader(package) for package in ("ddpm_lab.studies", "ddpm_lab.reports")]),
         trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined,
         autoescape=jinja2.select_autoescape(["html.jinja"]),
     )  # fmt: skip
@@ -69,7 +69,7 @@ def gather(name: str, suite: Suite, cells: list[Cell], folder: Path, failed: Map
     if not finished:
         told = ", ".join(f"{run_id} failed ({status})" for run_id, status in failed.items())
         raise BadInput(
-            f"{folder}: no run of the suite is finished{': ' + told if told else ''}; `make bench SUITE={name}` runs them"
+            f"{folder}: no run of the suite is finished{': ' + told if told else ''}; `ddpm-lab bench {name}` runs them"
         )
     if lacking := [cell.id for cell in finished if first not in runs[cell.id]["metrics"]]:
         raise BadInput(f"{folder}: {lacking[0]} has no {first}, by which the suite ranks; name another metric first")
@@ -88,13 +88,13 @@ def gather(name: str, suite: Suite, cells: list[Cell], folder: Path, failed: Map
     pooled = pool(values)
     experiments = []
     for entry in suite.experiments:
-        own = [runs[cell.id] for cell in cells if cell.entry.name == entry.name]
-        about = {
+        mine = [runs[cell.id] for cell in cells if cell.entry.name == entry.name]
+        about: Found = {
             "name": entry.name,
-            "runs": own,
+            "runs": mine,
             "typical": typical(results[entry.name], pooled) if entry.name in results else None,
         }
-        experiments.append(about | _means(own, list(protocols)) | {"curve": _curve(suite, cells, entry.name, folder)})
+        experiments.append(about | _means(mine, list(protocols)) | {"curve": _curve(suite, cells, entry.name, folder)})
     experiments.sort(key=lambda one: one["typical"]["value"] if one["typical"] else float("inf"))
     example = measured[0]
     return {
