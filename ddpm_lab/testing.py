@@ -61,7 +61,7 @@ def conforms(part: Callable[..., Any], **options: Any) -> None:
             _require(honoured, f"option {option} changes something")
 
 
-def _placed(part: Callable[..., Any]) -> tuple[str, Shelf, Part]:
+def _placed(part: Callable[..., Any]) -> tuple[str, Shelf[Any], Part[Any]]:
     for name, shelf in SHELVES.items():
         for found in shelf:
             if found.make is part:
@@ -69,7 +69,7 @@ def _placed(part: Callable[..., Any]) -> tuple[str, Shelf, Part]:
     raise AssertionError(f"{part!r} stands on no shelf; decorate it with @SHELF.register(name)")
 
 
-def _changed(shelf: Shelf, name: str, options: dict[str, Any], option: str, value: Any) -> Iterator[Callable[..., Any]]:
+def _changed(shelf: Shelf[Any], name: str, options: dict[str, Any], option: str, value: Any) -> Iterator[Callable[..., Any]]:
     """The part with other values of one option, as far as its signature takes them.
 
     One that is null may exclude another, which is then null in its place.

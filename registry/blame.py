@@ -6,6 +6,7 @@ import contextlib
 import inspect
 import traceback
 from collections.abc import Iterator
+from typing import Any
 
 from registry.errors import BadInput, kind_and_reason
 from registry.plugins import SHELVES
@@ -44,7 +45,7 @@ def place_of(error: BaseException) -> str:
     return ""
 
 
-def _definition(part: Part) -> str:
+def _definition(part: Part[Any]) -> str:
     """Where a part that is not the lab's own begins."""
     if _ours(part):
         return ""
@@ -54,11 +55,11 @@ def _definition(part: Part) -> str:
         return f"plugin '{_file(part)}'"
 
 
-def _ours(part: Part) -> bool:
+def _ours(part: Part[Any]) -> bool:
     return str(getattr(part.make, "__module__", "")).startswith("registry.")
 
 
-def _file(part: Part) -> str:
+def _file(part: Part[Any]) -> str:
     try:
         return inspect.getsourcefile(part.make) or ""
     except TypeError:

@@ -6,6 +6,7 @@ import importlib.metadata
 import traceback
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from registry.averages import AVERAGES
 from registry.backbones import BACKBONES
@@ -27,7 +28,7 @@ from registry.weightings import WEIGHTINGS
 
 ENTRY_POINTS = "ddpm_lab.parts"
 
-SHELVES: dict[str, Shelf] = {
+SHELVES: dict[str, Shelf[Any]] = {
     "schedules": SCHEDULES,
     "levels": LEVELS,
     "targets": TARGETS,

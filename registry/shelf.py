@@ -10,26 +10,29 @@ import pkgutil
 import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar, cast, overload
 
 import pydantic
 
 from registry.errors import BadInput, did_you_mean
+from registry.traits import Traits
 
 AnyPart = TypeVar("AnyPart", bound=Callable[..., Any])
+T = TypeVar("T", bound=Traits)
 
 
 @dataclass(frozen=True)
-class Part:
+class Part(Generic[T]):
     """One registered function or class. Its signature is its schema.
 
     Positional parameters are what the lab supplies at run time; keyword-only parameters are the options
-    that YAML may set.
+    that YAML may set. `traits` are what it declares beside them.
     """
 
     name: str
     make: Callable[..., Any]
     schema: type[pydantic.BaseModel]
+    traits: T
 
     @property
     def summary(self) -> str:
@@ -50,23 +53,29 @@ class Part:
         }
 
 
-class Shelf:
+class Shelf(Generic[T]):
     """The parts of one kind, by name.
 
     `kind` is the singular noun that error messages use, `runtime` the positional parameters that the lab
-    supplies, in order; a part that asks for others is refused when it registers.
+    supplies, in order; a part that asks for others is refused when it registers. `traits` are those of a part that declares
+    none.
     """
 
-    def __init__(self, kind: str, runtime: tuple[str, ...]) -> None:
+    @overload
+    def __init__(self: Shelf[Traits], kind: str, runtime: tuple[str, ...]) -> None: ...
+    @overload
+    def __init__(self, kind: str, runtime: tuple[str, ...], traits: T) -> None: ...
+    def __init__(self, kind: str, runtime: tuple[str, ...], traits: T | None = None) -> None:
         self.kind = kind
         self.runtime = runtime
-        self._parts: dict[str, Part] = {}
+        self.traits = cast(T, Traits()) if traits is None else traits
+        self._parts: dict[str, Part[T]] = {}
 
-    def register(self, name: str) -> Callable[[AnyPart], AnyPart]:
-        """Decorator that puts a function or class on the shelf.
+    def register(self, name: str, traits: T | None = None) -> Callable[[AnyPart], AnyPart]:
+        """Decorator that puts a function or class on the shelf, with what it declares.
 
         Raises:
-            BadInput: the name is taken, the docstring is missing or the signature is not this shelf's.
+            BadInput: the name is taken, the docstring is missing, or signature or traits are not this shelf's.
         """
 
         def add(make: AnyPart) -> AnyPart:
@@ -74,18 +83,20 @@ class Shelf:
                 raise BadInput(f"{self.kind} '{name}' is already registered by {self._parts[name].owner}")
             if not (make.__doc__ or "").strip():
                 raise BadInput(f"{self.kind} '{name}' has no docstring; its first line feeds `make list`")
-            self._parts[name] = Part(name, make, self._schema(name, make))
+            if not isinstance(traits, (type(self.traits), type(None))):
+                raise BadInput(f"{self.kind} '{name}' declares {type(traits).__name__}; expected {type(self.traits).__name__}")
+            self._parts[name] = Part(name, make, self._schema(name, make), traits or self.traits)
             return make
 
         return add
 
-    def __iter__(self) -> Iterator[Part]:
+    def __iter__(self) -> Iterator[Part[T]]:
         return iter(sorted(self._parts.values(), key=lambda part: part.name))
 
     def __contains__(self, name: str) -> bool:
         return name in self._parts
 
-    def part(self, name: str) -> Part:
+    def part(self, name: str) -> Part[T]:
         """The part of that name; BadInput with the nearest name where there is none."""
         if name not in self._parts:
             raise BadInput(f"no {self.kind} named '{name}'; {did_you_mean(name, self._parts)}")

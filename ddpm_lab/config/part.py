@@ -40,7 +40,7 @@ def read_choice(value: Any, check: Callable[[str, Mapping[str, Any]], Mapping[st
     return Choice(mapping["name"], check(mapping["name"], options))
 
 
-def from_shelf(shelf: Shelf) -> Any:
+def from_shelf(shelf: Shelf[Any]) -> Any:
     """The annotation of a field that holds a `Choice` of that shelf; `loss: l1` is short for `loss: {name: l1}`."""
     return Annotated[
         InstanceOf[Choice],

@@ -15,6 +15,7 @@ from ddpm_lab.diffusion.stability import amplification
 from registry.blame import on_behalf_of
 from registry.errors import BadInput
 from registry.path import NoisePath
+from registry.samplers import SAMPLERS
 from registry.weightings import per_log_snr
 
 # Stable Diffusion's terminal SNR of 0.0047 keeps it from dark and bright images (Lin et al. 2024, section 3.1).
@@ -29,7 +30,6 @@ WILD = (
 )
 NOISY_END = 0.1  # of pixels in [-1, 1]: 13 of 255 levels
 MANY_CYCLES = 30  # of random Fourier features; over the labels of EDM2 there are three
-ORDERS = {"heun": 2, "dpmpp_2m": 2, "dpmpp_2m_sde": 2, "dpmpp_3m_sde": 3}
 
 FAILS = "fails on the levels of the path"
 
@@ -89,9 +89,14 @@ def warnings(experiment: Experiment, model: Model, objective: Objective, std: fl
     clamped = float(((drawn <= 0) | (drawn >= path.steps - 1)).double().mean())
     if clamped > CLAMPED and path.steps > 1:
         yield f"levels '{experiment.levels.name}': {clamped:.0%} of them lie beyond the path's ends and are moved there"
-    if experiment.variance.name == "learned_range" and sampling.sampler.name != "ancestral":
-        yield f"variance 'learned_range' is learned, and sampler '{sampling.sampler.name}' does not use it; ancestral does"
-    order = ORDERS.get(sampling.sampler.name, sampling.sampler.options.get("order", 1))
+    traits = SAMPLERS.part(sampling.sampler.name).traits
+    if model.variance.extra_channels and not traits.uses_variance:
+        using = ", ".join(part.name for part in SAMPLERS if part.traits.uses_variance)
+        yield (
+            f"variance '{experiment.variance.name}' is learned, and sampler '{sampling.sampler.name}' does not use it;"
+            f" it is used by {using}"
+        )
+    order = traits.order_with(sampling.sampler.options)
     if sampling.steps < 2 * order:
         yield f"sampling.steps: {sampling.steps} are few for '{sampling.sampler.name}', of order {order} only after as many"
     steps = amplification(*build_sampler(sampling, model))

@@ -17,19 +17,20 @@ from torch import nn
 
 from registry.errors import BadInput, did_you_mean, reason
 from registry.shelf import OptionError, Part, Shelf, stock
+from registry.traits import Traits
 
 # SparseAdam wants sparse gradients, LBFGS a closure that repeats the step.
 UNFIT = {"Optimizer", "SparseAdam", "LBFGS"}
 
 
-class Optimizers(Shelf):
+class Optimizers(Shelf[Traits]):
     """Those of torch declare their options without bounds, and look at them when they are built or take a step."""
 
     def adopt(self, name: str, make: type[torch.optim.Optimizer]) -> None:
         """Register a class of torch.optim; what follows `params` and `lr` in its signature are its options."""
         rest = list(inspect.signature(make).parameters.values())[len(self.runtime) :]
         fields: dict[str, Any] = {parameter.name: (Any, parameter.default) for parameter in rest}
-        self._parts[name] = Part(name, make, pydantic.create_model(name, **fields))
+        self._parts[name] = Part(name, make, pydantic.create_model(name, **fields), self.traits)
 
     def check(self, name: str, options: Mapping[str, Any]) -> dict[str, Any]:
         """The options, once a trial parameter has been built with them; those of torch as they are, without defaults.
@@ -73,18 +74,18 @@ class Optimizers(Shelf):
             raise BadInput(f"train.optimizer, at train.rate.peak = {rate:g}: {_refuses(part, error)}") from None
 
 
-def _of_torch(part: Part) -> bool:
+def _of_torch(part: Part[Traits]) -> bool:
     return part.make.__module__.startswith("torch.")
 
 
-def _bound(part: Part, options: Mapping[str, Any]) -> Callable[..., torch.optim.Optimizer]:
+def _bound(part: Part[Traits], options: Mapping[str, Any]) -> Callable[..., torch.optim.Optimizer]:
     """Fused where torch has a fused form: one pass over the parameters instead of several."""
     fused = {"fused": True} if _of_torch(part) and "fused" in part.schema.model_fields else {}
     fixed = {key: tuple(value) if isinstance(value, list) else value for key, value in options.items()}
     return functools.partial(part.make, **{**fused, **fixed})
 
 
-def _try(part: Part, options: Mapping[str, Any], rate: float, steps: int) -> None:
+def _try(part: Part[Traits], options: Mapping[str, Any], rate: float, steps: int) -> None:
     trial = nn.Parameter(torch.zeros(32, 32))
     trial.grad = torch.zeros_like(trial)
     optimizer = _bound(part, options)([trial], rate)
@@ -92,7 +93,7 @@ def _try(part: Part, options: Mapping[str, Any], rate: float, steps: int) -> Non
         optimizer.step()
 
 
-def _refuses(part: Part, error: Exception) -> str:
+def _refuses(part: Part[Traits], error: Exception) -> str:
     return f"optimizer '{part.name}' refuses its options: {reason(error)}"
 
 

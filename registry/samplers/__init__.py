@@ -15,6 +15,7 @@ from torch import Tensor
 
 from registry.path import NoisePath
 from registry.shelf import Shelf, stock
+from registry.traits import Options, Traits
 from registry.variances import Variance
 
 
@@ -85,6 +86,21 @@ class Grid:
             yield Step(level, alpha[i], sigma[i], alpha[i + 1], sigma[i + 1], below)
 
 
-SAMPLERS = Shelf("sampler", runtime=("denoise", "grid", "noise"))
+@dataclass(frozen=True)
+class SamplerTraits(Traits):
+    """What a sampler declares: its order of convergence, and whether it takes its noise from `grid.variance`.
+
+    The order may depend on the options; that of a stochastic sampler is the one it has without noise.
+    """
+
+    order: int | Callable[[Options], int] = 1
+    uses_variance: bool = False
+
+    def order_with(self, options: Options) -> int:
+        """The order of convergence with these options."""
+        return self.order if isinstance(self.order, int) else self.order(options)
+
+
+SAMPLERS = Shelf("sampler", ("denoise", "grid", "noise"), SamplerTraits())
 
 stock(__name__, __path__)

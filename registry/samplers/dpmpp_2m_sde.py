@@ -4,10 +4,10 @@ import torch
 from torch import Tensor
 
 from registry.options import NonNegative
-from registry.samplers import SAMPLERS, Denoise, Grid, Noise
+from registry.samplers import SAMPLERS, Denoise, Grid, Noise, SamplerTraits
 
 
-@SAMPLERS.register("dpmpp_2m_sde")
+@SAMPLERS.register("dpmpp_2m_sde", SamplerTraits(order=2))
 def dpmpp_2m_sde(denoise: Denoise, grid: Grid, noise: Noise, *, eta: NonNegative = 1.0) -> Tensor:
     """SDE-DPM-Solver++(2M): as dpmpp_2m, with noise in each step (Lu et al. 2022b, section 5; k-diffusion's midpoint form).
 

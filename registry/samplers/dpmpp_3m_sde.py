@@ -4,10 +4,10 @@ import torch
 from torch import Tensor
 
 from registry.options import NonNegative
-from registry.samplers import SAMPLERS, Denoise, Grid, Noise
+from registry.samplers import SAMPLERS, Denoise, Grid, Noise, SamplerTraits
 
 
-@SAMPLERS.register("dpmpp_3m_sde")
+@SAMPLERS.register("dpmpp_3m_sde", SamplerTraits(order=lambda options: 2 if options["published"] else 3))
 def dpmpp_3m_sde(denoise: Denoise, grid: Grid, noise: Noise, *, eta: NonNegative = 1.0, published: bool = False) -> Tensor:
     """SDE-DPM-Solver++(3M): a parabola through the last three x_0 along the log SNR (Lu et al. 2022b; k-diffusion).
 

@@ -5,11 +5,11 @@ from torch import Tensor
 
 from registry.options import NonNegative, Positive
 from registry.path import Kind
-from registry.samplers import SAMPLERS, Denoise, Denoised, Grid, Noise
+from registry.samplers import SAMPLERS, Denoise, Denoised, Grid, Noise, SamplerTraits
 from registry.samplers.churn import Churn
 
 
-@SAMPLERS.register("heun")
+@SAMPLERS.register("heun", SamplerTraits(order=2))
 def heun(
     denoise: Denoise,
     grid: Grid,

@@ -5,10 +5,10 @@ import torch
 from torch import Tensor
 
 from registry.options import Count
-from registry.samplers import SAMPLERS, Denoise, Grid, Noise
+from registry.samplers import SAMPLERS, Denoise, Grid, Noise, SamplerTraits
 
 
-@SAMPLERS.register("lms")
+@SAMPLERS.register("lms", SamplerTraits(order=lambda options: options["order"]))
 def lms(denoise: Denoise, grid: Grid, noise: Noise, *, order: Count = 4) -> Tensor:
     """Adams-Bashforth on the probability flow, in sigma / alpha (k-diffusion's LMS; Liu et al. 2022, section 3.3).
 

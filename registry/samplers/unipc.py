@@ -8,12 +8,12 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from registry.samplers import SAMPLERS, Denoise, Grid, Noise, Step
+from registry.samplers import SAMPLERS, Denoise, Grid, Noise, SamplerTraits, Step
 
 Known = tuple[Tensor, Tensor]  # x0, and the lambda = log(alpha / sigma) where it was seen
 
 
-@SAMPLERS.register("unipc")
+@SAMPLERS.register("unipc", SamplerTraits(order=lambda options: options["order"] + options["corrector"]))
 def unipc(
     denoise: Denoise, grid: Grid, noise: Noise, *, order: Annotated[int, Field(ge=1, le=4)] = 2, corrector: bool = True
 ) -> Tensor:

@@ -94,9 +94,23 @@ def test_a_sampler_converges_at_its_order(name: str, options: dict[str, float], 
     print(
         f"{name} {options} on {path}: errors {', '.join(f'{error:.1e}' for error in errors)}; slope {slope:.2f}, order {order}"
     )
-    assert slope > order - 0.25
-    if "published" in options:
-        assert slope < 2.5, "half of the second difference is missing"
+    assert SAMPLERS.part(name).traits.order_with(SAMPLERS.check(name, options)) == order, "it declares what is measured"
+    assert abs(slope - order) < 0.25
+
+
+@pytest.mark.parametrize("name", [part.name for part in SAMPLERS])
+def test_a_sampler_uses_the_variance_where_it_declares_it(name: str) -> None:
+    asked = []
+
+    class Asked(FixedSmall):
+        def __call__(self, *step: Tensor | None) -> Tensor:
+            asked.append(step)
+            return super().__call__(*step)
+
+    path = PATHS["linear"]
+    noise = torch.ones(1, 1, 1, 1).double
+    SAMPLERS.configure(name, {})(lambda x, level: Denoised(x, x, None), Grid(path, uniform(path, 4), Asked()), noise)
+    assert bool(asked) == SAMPLERS.part(name).traits.uses_variance
 
 
 @pytest.mark.parametrize("path", PATHS)
