@@ -15,7 +15,9 @@ from ddpm_lab.diffusion.stability import amplification
 from registry.blame import on_behalf_of
 from registry.errors import BadInput
 from registry.path import NoisePath
+from registry.plugins import SHELVES
 from registry.samplers import SAMPLERS
+from registry.traits import Setting
 from registry.weightings import per_log_snr
 
 # Stable Diffusion's terminal SNR of 0.0047 keeps it from dark and bright images (Lin et al. 2024, section 3.1).
@@ -29,7 +31,6 @@ WILD = (
     20  # tests/diffusion/test_stability.py: of the exact denoiser's images, 15 times the error of ddim and more lie beyond it
 )
 NOISY_END = 0.1  # of pixels in [-1, 1]: 13 of 255 levels
-MANY_CYCLES = 30  # of random Fourier features; over the labels of EDM2 there are three
 
 FAILS = "fails on the levels of the path"
 
@@ -65,7 +66,7 @@ def require_fit(experiment: Experiment, model: Model, objective: Objective) -> N
 
 def warnings(experiment: Experiment, model: Model, objective: Objective, std: float) -> Iterator[str]:
     """What will train, and probably not as it was meant. `std` is the standard deviation of the data."""
-    path, sampling, train = model.diffusion.path, experiment.sampling, experiment.train
+    path, sampling = model.diffusion.path, experiment.sampling
     snr = terminal_snr(path)
     if path.kind == "variance_preserving" and snr > NEARLY_NOISE:
         yield (
@@ -76,8 +77,6 @@ def warnings(experiment: Experiment, model: Model, objective: Objective, std: fl
     for what, limit, size in _sizes(model.diffusion, std):
         if float(size.max()) > limit:
             yield f"{pair}: {what} {float(size.max()):.3g} at level {int(size.argmax())}; in target edm all is of size 1"
-    if experiment.schedule.options.get("scale") is False and path.steps != 1000:
-        yield f"schedule.scale is false: these betas were published for T = 1000, not for {path.steps}"
     if not isinstance(objective.weighting, nn.Module):
         _, weight = _weights(model, objective)
         if float(weight.max()) > UNEVEN * float(weight.median()):
@@ -112,20 +111,26 @@ def warnings(experiment: Experiment, model: Model, objective: Objective, std: fl
             f"the path's clean end has sigma / alpha {clean:.3g}, above {NOISY_END:g}: detail below that noise is never"
             " trained, and the last step blurs it; take more timesteps, or a schedule.shift below 1"
         )
-    if isinstance(bandwidth := experiment.backbone.options.get("bandwidth"), float):
-        label = model.diffusion.target.condition(*path.at(_all(path)), 1000 * _all(path) / path.steps)[1]
-        cycles = bandwidth * float(label.max() - label.min())
-        if cycles > MANY_CYCLES:
-            yield (
-                f"backbone.bandwidth: {bandwidth:g} makes '{experiment.backbone.name}' see {cycles:,.0f} cycles along the noise"
-                f" labels of target '{experiment.target.name}', each level strange to its neighbours; take"
-                f" {3 * bandwidth / cycles:.1g}, or target edm"
-            )
-    for choice in train.averages.values():
-        half_life, ramp = choice.options.get("half_life", 0), choice.options.get("ramp")
-        if half_life > train.images:
-            kept = "" if ramp is None else f"; its warm-up keeps it at {ramp:g} of the images seen"
-            yield f"train.ema.half_life: {half_life:g} images are more than the run has, {train.images:,}{kept}"
+    yield from _advice(experiment, model)
+
+
+def _advice(experiment: Experiment, model: Model) -> Iterator[str]:
+    """What the parts themselves warn of."""
+    diffusion, sampling = model.diffusion, experiment.sampling
+    path, levels = diffusion.path, _all(diffusion.path)
+    _, labels = diffusion.target.condition(*path.at(levels), 1000 * levels / path.steps)
+    setting = Setting(path, experiment.target.name, labels, experiment.train.images, sampling.steps)
+    chosen = [
+        ("schedules", experiment.schedule), ("levels", experiment.levels), ("targets", experiment.target),
+        ("losses", experiment.loss), ("weightings", experiment.weighting), ("variances", experiment.variance),
+        ("backbones", experiment.backbone), ("optimizers", experiment.train.optimizer),
+        *(("averages", choice) for choice in experiment.train.averages.values()),
+        ("samplers", sampling.sampler), ("grids", sampling.grid), ("guidance", sampling.guidance),
+    ]  # fmt: skip
+    for shelf, choice in chosen:
+        with on_behalf_of(shelf, choice.name, "cannot give its advice"):
+            said = list(SHELVES[shelf].part(choice.name).traits.advice(choice.options, setting))
+        yield from said
 
 
 def _sizes(diffusion: Diffusion, std: float) -> Iterator[tuple[str, float, torch.Tensor]]:

@@ -1,10 +1,20 @@
 """The exponential moving average."""
 
+from collections.abc import Iterator
+
 from registry.averages import AVERAGES
 from registry.options import Fraction, Positive
+from registry.traits import Options, Setting, Traits
 
 
-@AVERAGES.register("exponential")
+def _longer_than_the_run(options: Options, setting: Setting) -> Iterator[str]:
+    half_life, ramp = options["half_life"], options["ramp"]
+    if half_life > setting.images:
+        kept = "" if ramp is None else f"; its warm-up keeps it at {ramp:g} of the images seen"
+        yield f"train.ema.half_life: {half_life:g} images are more than the run has, {setting.images:,}{kept}"
+
+
+@AVERAGES.register("exponential", Traits(advice=_longer_than_the_run))
 class Exponential:
     """An average whose memory halves every `half_life` images (Karras et al. 2022, EDM, appendix F).
 

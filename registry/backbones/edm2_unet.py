@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Annotated, Literal, cast
 
 import torch
@@ -16,9 +16,11 @@ from registry.backbones.attention import attend, split_heads
 from registry.backbones.blocks import recomputed, resample
 from registry.backbones.sizes import attention_sizes, require_halvings, require_multiple
 from registry.options import Count, Fraction, Positive
+from registry.traits import Options, Setting, Traits
 
 EPSILON = 1e-4
 RESIDUAL, ATTENTION, LABEL, SKIP = 0.3, 0.3, 0.5, 0.5  # the share of the second term in each sum, as published
+MANY_CYCLES = 30  # of random Fourier features; over the labels of EDM2 there are three
 LARGEST = 256.0  # activations are clipped there, for the sake of half precision
 
 
@@ -118,7 +120,17 @@ class MPBlock(nn.Module):
         return x.clamp(-LARGEST, LARGEST)
 
 
-@BACKBONES.register("edm2_unet")
+def _strange_levels(options: Options, setting: Setting) -> Iterator[str]:
+    bandwidth, labels = options["bandwidth"], setting.labels
+    cycles = bandwidth * float(labels.max() - labels.min())
+    if cycles > MANY_CYCLES:
+        yield (
+            f"backbone.bandwidth: {bandwidth:g} makes 'edm2_unet' see {cycles:,.0f} cycles along the noise labels of target"
+            f" '{setting.target}', each level strange to its neighbours; take {3 * bandwidth / cycles:.1g}, or target edm"
+        )
+
+
+@BACKBONES.register("edm2_unet", Traits(advice=_strange_levels))
 class EDM2UNet(nn.Module):
     """EDM2's U-Net: no biases, no group normalisation; every layer keeps the magnitude (Karras et al. 2024, configuration G).
 

@@ -4,10 +4,10 @@ import torch
 
 from registry.options import Positive
 from registry.path import NoisePath
-from registry.schedules import SCHEDULES
+from registry.schedules import PUBLISHED_BETAS, SCHEDULES
 
 
-@SCHEDULES.register("linear")
+@SCHEDULES.register("linear", PUBLISHED_BETAS)
 def linear(
     steps: int,
     *,

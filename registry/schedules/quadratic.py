@@ -4,10 +4,10 @@ import torch
 
 from registry.options import Positive
 from registry.path import NoisePath
-from registry.schedules import SCHEDULES
+from registry.schedules import PUBLISHED_BETAS, SCHEDULES
 
 
-@SCHEDULES.register("quadratic")
+@SCHEDULES.register("quadratic", PUBLISHED_BETAS)
 def quadratic(
     steps: int,
     *,
@@ -27,7 +27,7 @@ def quadratic(
     return NoisePath.from_betas(betas.clamp(max=0.999)).adapted(zero_terminal_snr, shift)
 
 
-@SCHEDULES.register("scaled_linear")
+@SCHEDULES.register("scaled_linear", PUBLISHED_BETAS)
 def scaled_linear(
     steps: int,
     *,

@@ -2,13 +2,18 @@
 
 from pathlib import Path
 
+import pytest
 import yaml
 from conftest import Quick
 from safetensors.torch import load_file
 
 from ddpm_lab.testing import conforms
 from registry import plugins
+from registry.errors import BadInput
 from registry.optimizers import OPTIMIZERS
+from registry.samplers import SAMPLERS
+from registry.samplers.ddim import ddim
+from registry.traits import Traits
 
 FEW = ["train.images=64", "evaluate.features=[]", "train.threads=1"]
 
@@ -59,3 +64,50 @@ def test_an_optimizer_that_fails_is_named_with_its_line(tmp_path: Path, quick: Q
     assert done.returncode == 2
     assert "optimizer: 'unsigned' takes no step" in done.stderr
     assert "mine.py', line 19" in done.stderr
+
+
+SAMPLER = '''"""A plugin."""
+from registry.options import NonNegative
+from registry.samplers import SAMPLERS, Denoise, Grid, Noise, SamplerTraits
+from registry.samplers.dpmpp_3m_sde import dpmpp_3m_sde
+
+
+def advice(options, setting):
+    if options["eta"] > 1 and setting.path.steps > 100:
+        yield f"sampling.sampler.eta: {options['eta']:g} was never tried on {setting.path.steps} timesteps"
+
+
+@SAMPLERS.register("mine", SamplerTraits(advice, order=3))
+def mine(denoise: Denoise, grid: Grid, noise: Noise, *, eta: NonNegative = 0.5):
+    """dpmpp_3m_sde with other noise; no source."""
+    return dpmpp_3m_sde(denoise, grid, noise, eta=eta)
+'''
+
+
+def test_a_sampler_of_order_three_with_advice_of_its_own(tmp_path: Path, quick: Quick) -> None:
+    file = _experiment(tmp_path, SAMPLER, "sampling: {sampler: {name: mine, eta: 2.0}, steps: 5}\nvariance: learned_range")
+    done = quick("check", file, *FEW)
+    assert done.returncode == 0, done.stderr
+    said = done.stdout + done.stderr
+    assert "sampling.sampler.eta: 2 was never tried on 1000 timesteps" in said
+    assert "5 are few for 'mine', of order 3" in said
+    assert "sampler 'mine' does not use it; it is used by ancestral" in said
+    quiet = quick(
+        "check", file, *FEW, "sampling.sampler.eta=1", "sampling.steps=6", "sampling.grid=trailing", "variance=fixed_small"
+    )
+    assert not [line for line in (quiet.stdout + quiet.stderr).splitlines() if "mine" in line and "warning" in line]
+    plugins.load_file(tmp_path / "mine.py")
+    conforms(SAMPLERS.part("mine").make)
+
+
+def test_advice_that_fails_is_put_down_to_its_part(tmp_path: Path, quick: Quick) -> None:
+    plugin = SAMPLER.replace('options["eta"] > 1', 'options["eat"] > 1').replace('"mine"', '"hungry"')
+    done = quick("check", _experiment(tmp_path, plugin, "sampling: {sampler: hungry}"), *FEW)
+    assert done.returncode == 2
+    assert "sampler: 'hungry' cannot give its advice" in done.stderr
+    assert "mine.py', line 8" in done.stderr
+
+
+def test_traits_of_another_registry_are_refused() -> None:
+    with pytest.raises(BadInput, match="declares Traits; expected SamplerTraits"):
+        SAMPLERS.register("odd", Traits())(ddim)  # type: ignore[arg-type]
