@@ -9,6 +9,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSeriali
 from ddpm_lab.config.learning_rate import Rate
 from ddpm_lab.config.part import Choice, from_shelf
 from registry.errors import BadInput, did_you_mean
+from registry.guidance import GUIDANCE
 from registry.metrics import METRICS, USUAL
 from registry.options import Count, Fraction, NonNegativeInt, Positive
 from registry.plugins import SHELVES
@@ -188,10 +189,13 @@ class Experiment(_Section):
         if self.sampling.weights == "ema" and self.train.ema is None:
             raise Conflict(("sampling.weights", "train.ema"), "sampling.weights: 'ema' is asked for, but train.ema is null")
         guidance = self.sampling.guidance
-        if not self.classes and guidance.name == "classifier_free" and guidance.options.get("scale", 1.0) != 1:
+        traits = GUIDANCE.part(guidance.name).traits
+        if not self.classes and traits.needs_classes(guidance.options):
+            without = traits.strength and not traits.needs_classes({**guidance.options, traits.strength: 1})
             raise Conflict(
                 ("sampling.guidance", "classes"),
-                "sampling.guidance: guidance needs a network that knows classes; set classes: true, or scale: 1",
+                "sampling.guidance: guidance needs a network that knows classes; set classes: true"
+                + (f", or {traits.strength}: 1" if without else ", or take another guidance"),
             )
         return self
 

@@ -8,6 +8,7 @@ from ddpm_lab.config.part import Choice
 from ddpm_lab.config.schema import Sampling
 from ddpm_lab.inference.trained_run import Run
 from registry.errors import BadInput, did_you_mean
+from registry.guidance import GUIDANCE
 from registry.plugins import SHELVES
 
 
@@ -41,11 +42,14 @@ def changed(
     if guidance is not None:
         # The scale of the guidance that the run has: whoever asks for a scale has not asked for another kind.
         old = sampling.guidance
-        if old.name == "classifier_free" and not run.experiment.classes:
-            raise BadInput("--guidance: this run has no classes; train one with `classes=true`")
+        traits = GUIDANCE.part(old.name).traits
+        if traits.strength is None:
+            raise BadInput(f"--guidance: '{old.name}' has no strength to set; `sampling.guidance=NAME` chooses another one")
         try:
-            checked = SHELVES["guidance"].check(old.name, {**old.options, "scale": guidance})
+            checked = GUIDANCE.check(old.name, {**old.options, traits.strength: guidance})
         except BadInput as error:
             raise BadInput(f"--guidance: {error}; `sampling.guidance=NAME` chooses another one") from None
+        if traits.needs_classes(checked) and not run.experiment.classes:
+            raise BadInput("--guidance: this run has no classes; train one with `classes=true`")
         new["guidance"] = Choice(old.name, checked)
     return sampling.model_copy(update=new)

@@ -5,15 +5,30 @@ gives the denoiser of another run, by its folder, or of a snapshot, by its file.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from torch import Tensor
 
 from registry.samplers import Denoised
 from registry.shelf import Shelf, stock
+from registry.traits import Options, Traits
 
 ConditionalDenoise = Callable[[Tensor, Tensor, Tensor | None], Denoised]
 Load = Callable[[str], ConditionalDenoise]
 
-GUIDANCE = Shelf("guidance", runtime=("denoise", "path", "load"))
+
+def _never(options: Options) -> bool:
+    return False
+
+
+@dataclass(frozen=True)
+class GuidanceTraits(Traits):
+    """What guidance declares: whether it needs a network that knows classes, and which option `--guidance` sets, if any."""
+
+    needs_classes: Callable[[Options], bool] = _never
+    strength: str | None = None
+
+
+GUIDANCE = Shelf("guidance", ("denoise", "path", "load"), GuidanceTraits())
 
 stock(__name__, __path__)

@@ -2,14 +2,14 @@
 
 from torch import Tensor
 
-from registry.guidance import GUIDANCE, ConditionalDenoise, Load
+from registry.guidance import GUIDANCE, ConditionalDenoise, GuidanceTraits, Load
 from registry.guidance.interval import Interval, extrapolated, inside
 from registry.options import NonNegative
 from registry.path import NoisePath
 from registry.samplers import Denoised
 
 
-@GUIDANCE.register("autoguidance")
+@GUIDANCE.register("autoguidance", GuidanceTraits(strength="scale"))
 def autoguidance(
     denoise: ConditionalDenoise,
     path: NoisePath,

@@ -2,14 +2,14 @@
 
 from torch import Tensor
 
-from registry.guidance import GUIDANCE, ConditionalDenoise, Load
+from registry.guidance import GUIDANCE, ConditionalDenoise, GuidanceTraits, Load
 from registry.guidance.interval import Interval, extrapolated, inside
 from registry.options import Fraction, NonNegative
 from registry.path import NoisePath
 from registry.samplers import Denoised
 
 
-@GUIDANCE.register("classifier_free")
+@GUIDANCE.register("classifier_free", GuidanceTraits(needs_classes=lambda options: options["scale"] != 1, strength="scale"))
 def classifier_free(
     denoise: ConditionalDenoise,
     path: NoisePath,

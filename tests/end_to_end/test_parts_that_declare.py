@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 from ddpm_lab.testing import conforms
 from registry import plugins
 from registry.errors import BadInput
+from registry.guidance import GUIDANCE
 from registry.optimizers import OPTIMIZERS
 from registry.samplers import SAMPLERS
 from registry.samplers.ddim import ddim
@@ -98,6 +99,42 @@ def test_a_sampler_of_order_three_with_advice_of_its_own(tmp_path: Path, quick: 
     assert not [line for line in (quiet.stdout + quiet.stderr).splitlines() if "mine" in line and "warning" in line]
     plugins.load_file(tmp_path / "mine.py")
     conforms(SAMPLERS.part("mine").make)
+
+
+GUIDE = '''"""A plugin."""
+from registry.guidance import GUIDANCE, GuidanceTraits
+from registry.options import NonNegative
+from registry.samplers import Denoised
+
+
+@GUIDANCE.register("pull", GuidanceTraits(needs_classes=lambda options: options["force"] > 0, strength="force"))
+def pull(denoise, path, load, *, force: NonNegative = 0.5):
+    """As classifier_free with scale 1 + force; no source."""
+    def guided(x, level, y):
+        if y is None or not force:
+            return denoise(x, level, y)
+        good, poor = denoise(x, level, y), denoise(x, level, None)
+        return Denoised(*(a + force * (a - b) for a, b in zip(good[:2], poor[:2])), good.extra)
+    return guided
+'''
+
+
+def test_guidance_that_needs_classes(tmp_path: Path, quick: Quick) -> None:
+    file = _experiment(tmp_path, GUIDE, "classes: true\nsampling: {guidance: pull, steps: 2}")
+    refused = quick("check", file, *FEW, "classes=false")
+    assert refused.returncode == 2
+    assert "guidance needs a network that knows classes" in refused.stderr
+    assert quick("check", file, *FEW, "classes=false", "sampling.guidance.force=0").returncode == 0
+    done = quick("run", file, *FEW, "--results", tmp_path / "results")
+    assert done.returncode == 0, done.stderr
+    run, files = tmp_path / "results/latest", [tmp_path / f"{name}.npz" for name in ("mild", "strong")]
+    for out, words in zip(files, ([], ["--guidance", "3"]), strict=True):
+        drawn = quick("sample", run, "-n", "2", "--out", out, *words)
+        assert drawn.returncode == 0, drawn.stderr
+    assert files[0].read_bytes() != files[1].read_bytes()
+    assert "--guidance: Input should be greater" in quick("sample", run, "-n", "2", "--guidance", "-1").stderr
+    plugins.load_file(tmp_path / "mine.py")
+    conforms(GUIDANCE.part("pull").make)
 
 
 def test_advice_that_fails_is_put_down_to_its_part(tmp_path: Path, quick: Quick) -> None:
