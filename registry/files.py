@@ -51,7 +51,7 @@ def open_file(file: Path, kind: Kind) -> BinaryIO:
 def read_file(file: Path, kind: Kind) -> bytes:
     """The content of the file; raises as `open_file` does."""
     with open_file(file, kind) as stream:
-        return stream.read(kind.largest)
+        return stream.read()  # not the largest of its kind: Python would set that much memory aside
 
 
 def read_text(file: Path, kind: Kind) -> str:

@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from ddpm_lab.config.schema import Sampling
 from ddpm_lab.diffusion.cost import parameter_count
 from ddpm_lab.diffusion.model import Model
-from ddpm_lab.evaluation.measurement import drawn_by
+from ddpm_lab.evaluation.measurement import drawn_by, measured_by
 from ddpm_lab.export.autoencoder import identity_autoencoder
 from ddpm_lab.export.component import Component, Inexpressible
 from ddpm_lab.export.dit import dit
@@ -147,7 +147,7 @@ def _card(
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("ddpm_lab.export"), trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )
-    environment.filters["drawn_by"] = drawn_by
+    environment.filters |= {"drawn_by": drawn_by, "measured_by": measured_by}
     page = environment.get_template("model_card.md").render(
         name=run.recipe.name, experiment=run.experiment, sampling=sampling, shape=run.shape, classes=model.classes,
         result=result, parameters=parameter_count(model), weights=weights,

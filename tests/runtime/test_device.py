@@ -7,7 +7,7 @@ import pytest
 import torch
 from conftest import Lab, Quick
 
-from ddpm_lab.runtime import device, live_runs
+from ddpm_lab.runtime import host, live_runs
 from ddpm_lab.runtime.device import pick_compile, pick_memory_format
 from ddpm_lab.runtime.host import pick_threads, settle
 
@@ -24,9 +24,9 @@ def test_auto_on_a_cpu() -> None:
 def test_auto_threads_stay_within_what_a_container_may_use(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(live_runs, "others", lambda: 0)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
-    monkeypatch.setattr(device, "_allowed_cores", lambda: 8)
+    monkeypatch.setattr(host, "_allowed_cores", lambda: 8)
     assert pick_threads("auto") == 3
-    monkeypatch.setattr(device, "_allowed_cores", lambda: 2)
+    monkeypatch.setattr(host, "_allowed_cores", lambda: 2)
     assert pick_threads("auto") == 2
     assert pick_threads(4) == 4
 
