@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from pydantic import TypeAdapter, ValidationError
 from safetensors import safe_open
 from torch import nn
 
@@ -17,11 +18,9 @@ from ddpm_lab.diffusion.build import build_model
 from ddpm_lab.inference.trained_run import Run
 from ddpm_lab.storage.files import numbered
 from ddpm_lab.storage.weights import save_weights
-from registry.averages import AVERAGES
-from registry.averages.power import gamma_of
+from registry.averages.profile import RelativeStd, gamma_of
 from registry.errors import BadInput, reason
 from registry.files import WEIGHTS, required
-from registry.shelf import OptionError
 
 POOR = 0.05  # relative distance of a profile from the wanted one
 
@@ -42,9 +41,9 @@ def reconstruct(run: Run, stds: Sequence[float]) -> list[str]:
     """
     for std in stds:
         try:
-            AVERAGES.check("power", {"std": std})
-        except OptionError as error:
-            raise BadInput(f"--std: {error}") from None
+            TypeAdapter(RelativeStd).validate_python(std)
+        except ValidationError as error:
+            raise BadInput(f"--std: {error.errors()[0]['msg']}, got {std!r}") from None
     stored = _stored(run)
     last = max(stored, key=lambda one: one.images)
     network = build_model(run.experiment, run.shape, torch.device("cpu")).network

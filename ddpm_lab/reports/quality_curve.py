@@ -26,6 +26,7 @@ from ddpm_lab.runtime.console import aligned, say
 from ddpm_lab.runtime.signals import NotFinite
 from ddpm_lab.storage.files import sha256, write_whole
 from ddpm_lab.storage.json_text import read_json, write_json
+from registry.averages import AVERAGES
 from registry.errors import BadInput
 
 Kind = Literal["nfe", "ema", "guidance"]
@@ -219,7 +220,10 @@ def _length(run: Run, name: str) -> tuple[int, float, str]:
         return 2, float(made[1]), name
     if choice is None:
         return (0 if name == "raw" else 3), 0.0, name
-    return (2 if choice.name == "power" else 1), float(next(iter(choice.options.values()))), name
+    traits = AVERAGES.part(choice.name).traits
+    if traits.power_std is not None:
+        return 2, traits.power_std(choice.options), name
+    return (3, 0.0, name) if traits.length is None else (1, float(choice.options[traits.length]), name)
 
 
 def _read(file: Path) -> list[dict[str, Any]]:

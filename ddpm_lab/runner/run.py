@@ -41,6 +41,7 @@ from ddpm_lab.storage.weights import save_weights
 from ddpm_lab.tracking.tracker import Tracker
 from ddpm_lab.training.trainer import Diverged, Hooks, Trainer
 from ddpm_lab.training.trial import try_parts
+from registry.averages import AVERAGES
 from registry.errors import BadInput, reason
 
 PREVIEW = 36  # images in the periodic samples
@@ -154,9 +155,12 @@ class Execution:
         if distributed.is_main():
             self.folder.snapshots.mkdir(exist_ok=True)
             train, drawn = self.experiment.train, self.experiment.weights
-            for name in {drawn, *(name for name, choice in train.averages.items() if choice.name == "power")}:
-                options = dict(train.averages[name].options) if name != "raw" else {}
-                about = {"images": images, "batch": train.batch, **options}
+            widths = {}  # of those whose profiles can be combined into others
+            for name, choice in train.averages.items():
+                if (power_std := AVERAGES.part(choice.name).traits.power_std) is not None:
+                    widths[name] = {"std": power_std(choice.options)}
+            for name in {drawn, *widths}:
+                about = {"images": images, "batch": train.batch, **widths.get(name, {})}
                 save_weights(
                     self.folder.snapshot(images, "" if name == drawn else name), self.trainer.sampling_network(name), about
                 )

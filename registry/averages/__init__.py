@@ -5,11 +5,26 @@ the share of the old average that the step leaves: average = decay average + (1 
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from registry.shelf import Shelf, stock
+from registry.traits import Options, Traits
 
 Decay = Callable[[int, int], float]
 
-AVERAGES = Shelf("average", runtime=())
+
+@dataclass(frozen=True)
+class AverageTraits(Traits):
+    """What an average declares: the option that says how long its memory is, if one does, and whether its profile is tau^gamma.
+
+    `power_std(options)` is the relative standard deviation of such a profile. Snapshots of those averages are kept, and
+    `ddpm-lab ema` makes others from them.
+    """
+
+    length: str | None = None
+    power_std: Callable[[Options], float] | None = None
+
+
+AVERAGES = Shelf("average", (), AverageTraits())
 
 stock(__name__, __path__)

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator
 
-from registry.averages import AVERAGES
+from registry.averages import AVERAGES, AverageTraits
 from registry.options import Fraction, Positive
-from registry.traits import Options, Setting, Traits
+from registry.traits import Options, Setting
 
 
 def _longer_than_the_run(options: Options, setting: Setting) -> Iterator[str]:
@@ -14,7 +14,7 @@ def _longer_than_the_run(options: Options, setting: Setting) -> Iterator[str]:
         yield f"train.ema.half_life: {half_life:g} images are more than the run has, {setting.images:,}{kept}"
 
 
-@AVERAGES.register("exponential", Traits(advice=_longer_than_the_run))
+@AVERAGES.register("exponential", AverageTraits(_longer_than_the_run, length="half_life"))
 class Exponential:
     """An average whose memory halves every `half_life` images (Karras et al. 2022, EDM, appendix F).
 

@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-import math
-from typing import Annotated
-
-import numpy as np
-from pydantic import Field
-
-from registry.averages import AVERAGES
-
-WIDEST = 12**-0.5  # of a flat profile, gamma = 0
+from registry.averages import AVERAGES, AverageTraits
+from registry.averages.profile import RelativeStd, gamma_of
 
 
-@AVERAGES.register("power")
+@AVERAGES.register("power", AverageTraits(length="std", power_std=lambda options: options["std"]))
 class Power:
     """An average whose memory grows with the run (Karras et al. 2024, EDM2, section 3.1): its profile is tau^gamma.
 
@@ -21,24 +14,9 @@ class Power:
     `train.snapshots_every`, let `ddpm-lab ema` make any other afterwards.
     """
 
-    def __init__(self, *, std: Annotated[float, Field(ge=0.001, le=0.28)] = 0.1) -> None:
+    def __init__(self, *, std: RelativeStd = 0.1) -> None:
         self.std, self.gamma = std, gamma_of(std)
 
     def __call__(self, images: int, batch: int) -> float:
         steps = images / batch
         return (1 - 1 / steps) ** (self.gamma + 1) if steps > 1 else 0.0  # beta_gamma(t), eq. 127
-
-
-def gamma_of(std: float) -> float:
-    """The exponent of the profile with that relative standard deviation.
-
-    The inverse of `std_of`: the largest real root of (gamma + 2)^2 (gamma + 3) - (gamma + 1) / std^2.
-    """
-    inverse = std**-2
-    roots = np.roots([1, 7, 16 - inverse, 12 - inverse])
-    return float(max(root.real for root in roots if abs(root.imag) < 1e-6 * abs(root)))
-
-
-def std_of(gamma: float) -> float:
-    """The standard deviation of the density (gamma + 1) tau^gamma on [0, 1]: that of a beta distribution (gamma + 1, 1)."""
-    return math.sqrt((gamma + 1) / ((gamma + 2) ** 2 * (gamma + 3)))

@@ -9,6 +9,8 @@ from safetensors.torch import load_file
 
 from ddpm_lab.testing import conforms
 from registry import plugins
+from registry.averages import AVERAGES
+from registry.averages.profile import std_of
 from registry.errors import BadInput
 from registry.guidance import GUIDANCE
 from registry.optimizers import OPTIMIZERS
@@ -135,6 +137,39 @@ def test_guidance_that_needs_classes(tmp_path: Path, quick: Quick) -> None:
     assert "--guidance: Input should be greater" in quick("sample", run, "-n", "2", "--guidance", "-1").stderr
     plugins.load_file(tmp_path / "mine.py")
     conforms(GUIDANCE.part("pull").make)
+
+
+AVERAGE = '''"""A plugin."""
+from registry.averages import AVERAGES, AverageTraits
+from registry.averages.profile import std_of
+from registry.options import Positive
+
+
+@AVERAGES.register("steep", AverageTraits(length="gamma", power_std=lambda options: std_of(options["gamma"])))
+class Steep:
+    """EDM2's average by its exponent (Karras et al. 2024, eq. 127)."""
+
+    def __init__(self, *, gamma: Positive = 7.0):
+        self.gamma = gamma
+
+    def __call__(self, images, batch):
+        steps = images / batch
+        return (1 - 1 / steps) ** (self.gamma + 1) if steps > 1 else 0.0
+'''
+
+
+def test_an_average_with_a_profile_of_which_others_are_made_afterwards(tmp_path: Path, quick: Quick) -> None:
+    file = _experiment(tmp_path, AVERAGE, "train: {ema: [{name: steep, gamma: 3}, {name: steep, gamma: 16}]}")
+    done = quick("run", file, *FEW, "train.batch=4", "train.snapshots_every=8", "--results", tmp_path / "results")
+    assert done.returncode == 0, done.stderr
+    made = quick("ema", tmp_path / "results/latest", "--std", f"{std_of(16):.6f}", "0.15")
+    assert made.returncode == 0, made.stderr
+    assert "warning" not in made.stdout
+    run = tmp_path / "results/latest"
+    again, kept = (load_file(run / f"{name}.safetensors") for name in (f"ema_std{std_of(16):.3f}", "ema_2"))
+    assert all(bool((again[name] - kept[name]).abs().max() < 1e-5) for name in kept)
+    plugins.load_file(tmp_path / "mine.py")
+    conforms(AVERAGES.part("steep").make)
 
 
 def test_advice_that_fails_is_put_down_to_its_part(tmp_path: Path, quick: Quick) -> None:

@@ -16,7 +16,8 @@ from ddpm_lab.inference.post_hoc_ema import Profile, combination, overlap
 from ddpm_lab.training.ema import Average
 from registry.averages import AVERAGES
 from registry.averages.exponential import Exponential
-from registry.averages.power import WIDEST, Power, gamma_of, std_of
+from registry.averages.power import Power
+from registry.averages.profile import WIDEST, gamma_of, std_of
 from registry.errors import BadInput
 
 
