@@ -31,6 +31,11 @@ def no_advice(options: Options, setting: Setting) -> Iterable[str]:
 
 @dataclass(frozen=True)
 class Traits:
-    """What a part of any registry may declare: `advice(options, setting)` gives warnings of what is probably unintended."""
+    """What a part of any registry may declare: `advice(options, setting)` gives warnings of what is probably unintended.
+
+    `diffusers` is the name under which that library computes the same, if it does: a target's `prediction_type`, a variance's
+    `variance_type`, the class of a network or scheduler.
+    """
 
     advice: Callable[[Options, Setting], Iterable[str]] = no_advice
+    diffusers: str | None = None

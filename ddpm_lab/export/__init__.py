@@ -27,6 +27,7 @@ from ddpm_lab.runtime.redaction import discreet
 from ddpm_lab.storage.files import write_text
 from ddpm_lab.storage.json_text import read_json, write_json
 from ddpm_lab.storage.weights import save_weights
+from registry.backbones import BACKBONES
 from registry.backbones.adm_unet import ADMUNet
 from registry.backbones.dit import DiT
 from registry.errors import BadInput
@@ -90,7 +91,8 @@ def _for_diffusers(run: Run, sampling: Sampling, model: Model) -> tuple[str, lis
     experiment = run.experiment.model_copy(update={"sampling": sampling})
     network, options, shape = model.network, experiment.backbone.options, run.shape.image_shape
     try:
-        if isinstance(network, ADMUNet):
+        kind = BACKBONES.part(experiment.backbone.name).traits.diffusers
+        if kind == "UNet2DModel" and isinstance(network, ADMUNet):
             steps = scheduler(experiment, model.diffusion.path, noisy=True)
             found = unet(network, options, shape, model.classes)
             if steps.class_name == "DDIMScheduler":
@@ -98,13 +100,14 @@ def _for_diffusers(run: Run, sampling: Sampling, model: Model) -> tuple[str, lis
             if model.classes is not None:
                 return "", [found, steps], ""  # no pipeline hands a UNet2DModel its classes
             return steps.class_name.replace("Scheduler", "Pipeline"), [found, steps], ""
-        if isinstance(network, DiT):
+        if kind == "DiTTransformer2DModel" and isinstance(network, DiT):
             steps = scheduler(experiment, model.diffusion.path, noisy=False)
             found = dit(network, options, shape, model.classes)
             return "DiTPipeline", [found, identity_autoencoder(shape[0], shape[1]), steps], ""
     except Inexpressible as obstacle:
         return "", [], f"no folder for it: {obstacle}"
-    return "", [], f"no folder for it: it has no network like '{experiment.backbone.name}', only adm_unet and dit"
+    known = " and ".join(part.name for part in BACKBONES if part.traits.diffusers)
+    return "", [], f"no folder for it: it has no network like '{experiment.backbone.name}', only {known}"
 
 
 def _without_variance(found: Component, channels: int) -> Component:

@@ -17,6 +17,7 @@ from registry.backbones.embeddings import ClassEmbedding, NoiseEmbedding
 from registry.backbones.sizes import attention_sizes, require_halvings, require_multiple
 from registry.errors import BadInput
 from registry.options import Count, Fraction
+from registry.traits import Traits
 
 GROUPS = 32
 
@@ -53,7 +54,7 @@ class Scale(nn.Module):
         self.stages, self.step = nn.ModuleList(stages), step
 
 
-@BACKBONES.register("adm_unet")
+@BACKBONES.register("adm_unet", Traits(diffusers="UNet2DModel"))
 class ADMUNet(nn.Module):
     """The U-Net of improved- and guided-diffusion (Nichol & Dhariwal 2021, appendix A; Dhariwal & Nichol 2021, section 3).
 

@@ -15,6 +15,7 @@ from registry.backbones.embeddings import ClassEmbedding, NoiseEmbedding, Sinuso
 from registry.backbones.sizes import require_multiple, require_patches
 from registry.backbones.tokens import Patches, Perceptron, to_image
 from registry.options import Count
+from registry.traits import Traits
 
 FREQUENCIES = 256
 
@@ -44,7 +45,7 @@ class DiTBlock(nn.Module):
         return tokens + gate2[:, None] * self.perceptron(modulated(normalised(tokens), shift2, scale2))  # type: ignore[no-any-return]
 
 
-@BACKBONES.register("dit")
+@BACKBONES.register("dit", Traits(diffusers="DiTTransformer2DModel"))
 class DiT(nn.Module):
     """The diffusion transformer, with adaLN-Zero (Peebles & Xie 2023, section 3.2), on the pixels themselves.
 

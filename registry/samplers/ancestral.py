@@ -6,7 +6,7 @@ from registry.samplers import SAMPLERS, Denoise, Grid, Noise, SamplerTraits
 from registry.variances import forward_variance
 
 
-@SAMPLERS.register("ancestral", SamplerTraits(uses_variance=True))
+@SAMPLERS.register("ancestral", SamplerTraits(uses_variance=True, diffusers="DDPMScheduler"))
 def ancestral(denoise: Denoise, grid: Grid, noise: Noise) -> Tensor:
     """Draws from the posterior q(x_s | x_t, x0), on any path (Ho et al. 2020, algorithm 2; Kingma et al. 2021, appendix A)."""
     x = grid.start(noise())

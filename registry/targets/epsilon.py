@@ -3,9 +3,10 @@
 from torch import Tensor
 
 from registry.targets import TARGETS, Target
+from registry.traits import Traits
 
 
-@TARGETS.register("epsilon")
+@TARGETS.register("epsilon", Traits(diffusers="epsilon"))
 class Epsilon(Target):
     """The noise (Ho et al. 2020, eq. 14)."""
 

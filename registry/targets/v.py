@@ -3,9 +3,10 @@
 from torch import Tensor
 
 from registry.targets import TARGETS, Target
+from registry.traits import Traits
 
 
-@TARGETS.register("v")
+@TARGETS.register("v", Traits(diffusers="v_prediction"))
 class V(Target):
     """v = alpha eps - sigma x_0 (Salimans & Ho 2022, section 4 and appendix D)."""
 

@@ -3,9 +3,10 @@
 from torch import Tensor
 
 from registry.targets import TARGETS, Target
+from registry.traits import Traits
 
 
-@TARGETS.register("x0")
+@TARGETS.register("x0", Traits(diffusers="sample"))
 class X0(Target):
     """The clean image (Ho et al. 2020, section 3.2; Salimans & Ho 2022, section 4)."""
 

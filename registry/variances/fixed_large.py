@@ -2,10 +2,11 @@
 
 from torch import Tensor
 
+from registry.traits import Traits
 from registry.variances import VARIANCES, Variance, forward_variance
 
 
-@VARIANCES.register("fixed_large")
+@VARIANCES.register("fixed_large", Traits(diffusers="fixed_large"))
 class FixedLarge(Variance):
     """The variance of the forward step q(x_t | x_s) (Ho et al. 2020, section 3.2, beta)."""
 

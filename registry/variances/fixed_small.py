@@ -2,10 +2,11 @@
 
 from torch import Tensor
 
+from registry.traits import Traits
 from registry.variances import VARIANCES, Variance, forward_variance
 
 
-@VARIANCES.register("fixed_small")
+@VARIANCES.register("fixed_small", Traits(diffusers="fixed_small"))
 class FixedSmall(Variance):
     """The variance of q(x_s | x_t, x_0) (Ho et al. 2020, section 3.2, beta tilde; Kingma et al. 2021, eq. 25)."""
 

@@ -4,10 +4,11 @@ import torch
 from torch import Tensor
 
 from registry.options import Positive
+from registry.traits import Traits
 from registry.variances import VARIANCES, Variance, forward_variance
 
 
-@VARIANCES.register("learned_range")
+@VARIANCES.register("learned_range", Traits(diffusers="learned_range"))
 class LearnedRange(Variance):
     """exp(v log beta + (1 - v) log beta~), v = (1 + extra) / 2 (Nichol & Dhariwal 2021, eq. 15).
 

@@ -7,6 +7,10 @@ import yaml
 from conftest import Quick
 from safetensors.torch import load_file
 
+from ddpm_lab.config.load import load_recipe
+from ddpm_lab.diffusion.build import build_path
+from ddpm_lab.export.component import Component, Inexpressible
+from ddpm_lab.export.scheduler import scheduler
 from ddpm_lab.testing import conforms
 from registry import plugins
 from registry.averages import AVERAGES
@@ -16,6 +20,8 @@ from registry.guidance import GUIDANCE
 from registry.optimizers import OPTIMIZERS
 from registry.samplers import SAMPLERS
 from registry.samplers.ddim import ddim
+from registry.targets import TARGETS
+from registry.targets.epsilon import Epsilon
 from registry.traits import Traits
 
 FEW = ["train.images=64", "evaluate.features=[]", "train.threads=1"]
@@ -183,3 +189,14 @@ def test_advice_that_fails_is_put_down_to_its_part(tmp_path: Path, quick: Quick)
 def test_traits_of_another_registry_are_refused() -> None:
     with pytest.raises(BadInput, match="declares Traits; expected SamplerTraits"):
         SAMPLERS.register("odd", Traits())(ddim)  # type: ignore[arg-type]
+
+
+def test_a_target_is_exported_under_the_name_that_it_declares() -> None:
+    def registered(name: str, *traits: Traits) -> Component:
+        TARGETS.register(name, *traits)(type(name, (Epsilon,), {"__doc__": "The noise again; no source."}))
+        experiment = load_recipe("smoke", [f"target={name}"]).experiment
+        return scheduler(experiment, build_path(experiment), noisy=False)
+
+    assert registered("noise", Traits(diffusers="epsilon")).config["prediction_type"] == "epsilon"
+    with pytest.raises(Inexpressible, match="know no target 'sound'; they know epsilon, noise, v, x0"):
+        registered("sound")
