@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from conftest import ROOT, Lab
+from conftest import ROOT, Lab, Quick
 from PIL import Image
 
 import ddpm_lab
@@ -61,8 +61,8 @@ def test_the_environment_is_recorded(smoke_run: Path) -> None:
     assert environment["threads"] >= 1
 
 
-def test_sample_writes_a_grid_and_an_npz_in_the_usual_convention(smoke_run: Path, lab: Lab, tmp_path: Path) -> None:
-    done = lab("sample", smoke_run, "-n", "10", "--steps", "3", "--out", tmp_path / "x.npz")
+def test_sample_writes_a_grid_and_an_npz_in_the_usual_convention(smoke_run: Path, quick: Quick, tmp_path: Path) -> None:
+    done = quick("sample", smoke_run, "-n", "10", "--steps", "3", "--out", tmp_path / "x.npz")
     assert done.returncode == 0, done.stderr
     arrays = np.load(tmp_path / "x.npz")
     assert arrays["arr_0"].shape == (10, 16, 16, 1)
@@ -96,38 +96,38 @@ def test_the_same_from_python_whatever_the_batch(smoke_run: Path) -> None:
     assert not torch.equal(run.sample(7, classes=1), images)
 
 
-def test_evaluate_measures_a_run_and_an_npz_alike(smoke_run: Path, lab: Lab, tmp_path: Path) -> None:
-    by_run = lab("evaluate", smoke_run, "-n", "32")
+def test_evaluate_measures_a_run_and_an_npz_alike(smoke_run: Path, quick: Quick, tmp_path: Path) -> None:
+    by_run = quick("evaluate", smoke_run, "-n", "32")
     assert by_run.returncode == 0, by_run.stderr
     assert "N = 32" in by_run.stdout
-    assert lab("sample", smoke_run, "-n", "32", "--out", tmp_path / "x.npz").returncode == 0
-    by_npz = lab("evaluate", tmp_path / "x.npz", "--dataset", "{name: shapes, size: 16, count: 256}")
+    assert quick("sample", smoke_run, "-n", "32", "--out", tmp_path / "x.npz").returncode == 0
+    by_npz = quick("evaluate", tmp_path / "x.npz", "--dataset", "{name: shapes, size: 16, count: 256}")
     assert by_npz.returncode == 0, by_npz.stderr
     run, npz = (re.findall(r"^FID .*; (\S.* weights);", done.stdout, re.MULTILINE) for done in (by_run, by_npz))
     assert run == npz, "the images carry how they were made"
     assert "10 steps, ema weights" in run[0]
 
 
-def test_a_run_is_guided_by_another_and_by_its_own_snapshot(smoke_run: Path, lab: Lab, tmp_path: Path) -> None:
+def test_a_run_is_guided_by_another_and_by_its_own_snapshot(smoke_run: Path, quick: Quick, tmp_path: Path) -> None:
     few = ["classes=true", "train.images=640", "train.snapshots_every=320", "evaluate.features=[]"]
-    assert lab("run", "smoke", *few, "--results", tmp_path / "results").returncode == 0
+    assert quick("run", "smoke", *few, "--results", tmp_path / "results").returncode == 0
     run = tmp_path / "results/latest"
-    plain = lab("sample", run, "-n", "4", "--out", tmp_path / "plain.npz")
+    plain = quick("sample", run, "-n", "4", "--out", tmp_path / "plain.npz")
     assert plain.returncode == 0, plain.stderr
     for number, guide in enumerate((smoke_run, "snapshots/000000320.safetensors")):
-        guided = lab(
+        guided = quick(
             "sample", run, f"sampling.guidance={{name: autoguidance, guide: {guide}, scale: 3}}", "sampling.clip=0.99",
             "-n", "4", "--out", tmp_path / f"{number}.npz",
         )  # fmt: skip
         assert guided.returncode == 0, guided.stderr
         assert not np.array_equal(np.load(tmp_path / f"{number}.npz")["arr_0"], np.load(tmp_path / "plain.npz")["arr_0"])
-    refused = lab("sample", run, "train.images=5")
+    refused = quick("sample", run, "train.images=5")
     assert refused.returncode == 2
     assert "only the drawing can be changed" in refused.stderr
 
 
-def test_check_says_what_a_run_takes_and_makes_nothing(lab: Lab, tmp_path: Path) -> None:
-    done = lab("check", ROOT / "experiments/smoke.yaml", cwd=tmp_path)
+def test_check_says_what_a_run_takes_and_makes_nothing(quick: Quick, tmp_path: Path) -> None:
+    done = quick("check", ROOT / "experiments/smoke.yaml", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     for words in ("parameters", "GFLOP per image", "terminal SNR", "training    3,200 images"):
         assert words in done.stdout
@@ -135,13 +135,13 @@ def test_check_says_what_a_run_takes_and_makes_nothing(lab: Lab, tmp_path: Path)
     assert not list(tmp_path.iterdir())
 
 
-def test_check_warns_of_the_annotated_recipe(lab: Lab) -> None:
-    done = lab("check", "annotated", "--full")
+def test_check_warns_of_the_annotated_recipe(quick: Quick) -> None:
+    done = quick("check", "annotated", "--full")
     assert done.stdout.startswith("warning     terminal SNR 1.5"), "what was found comes first"
     found, _, experiment = done.stdout.partition("\n\n")
     assert "GFLOP" in found
     assert yaml.safe_load(experiment)["timesteps"] == 200
-    assert "warning" not in lab("check", "smoke").stdout
+    assert "warning" not in quick("check", "smoke").stdout
 
 
 def test_list_shows_every_part_with_its_options(lab: Lab) -> None:
@@ -177,8 +177,8 @@ def test_help_and_a_typing_error_need_no_torch() -> None:
     assert len(done.stderr.splitlines()) == 2 + len(COMMANDS)
 
 
-def test_options_may_stand_among_the_overrides(lab: Lab, tmp_path: Path) -> None:
-    done = lab("run", "smoke", "seed=1", "--results", tmp_path, *TINY, "evaluate.features=[]")
+def test_options_may_stand_among_the_overrides(quick: Quick, tmp_path: Path) -> None:
+    done = quick("run", "smoke", "seed=1", "--results", tmp_path, *TINY, "evaluate.features=[]")
     assert done.returncode == 0, done.stderr
     assert "seed: 1" in (tmp_path / "latest/resolved.yaml").read_text()
 
@@ -221,11 +221,11 @@ def test_an_interrupted_run_saves_and_resumes_to_the_same_bits(
     assert rows == [json.loads(line)["images"] for line in (tmp_path / "b/latest/metrics.jsonl").read_text().splitlines()]
 
 
-def test_resume_refuses_another_experiment_and_starts_anew_where_there_is_none(lab: Lab, tmp_path: Path) -> None:
-    fresh = lab("run", "smoke", *TINY, "--results", tmp_path, "--resume")
+def test_resume_refuses_another_experiment_and_starts_anew_where_there_is_none(quick: Quick, tmp_path: Path) -> None:
+    fresh = quick("run", "smoke", *TINY, "--results", tmp_path, "--resume")
     assert fresh.returncode == 0, fresh.stderr
     assert "starting a new one" in fresh.stderr
     (tmp_path / "latest/result.json").unlink()  # as if it had been interrupted at the very end
-    other = lab("run", "smoke", *TINY, "loss=l1", "--results", tmp_path, "--resume")
+    other = quick("run", "smoke", *TINY, "loss=l1", "--results", tmp_path, "--resume")
     assert other.returncode == 2
     assert "begun with another loss.name ('l2', now 'l1')" in other.stderr

@@ -1,7 +1,7 @@
 """What `check` refuses and warns of, and what it leaves alone."""
 
 import pytest
-from conftest import ROOT, Lab
+from conftest import ROOT, Quick
 
 from ddpm_lab.config.load import load_recipe
 from ddpm_lab.runner import preflight as check
@@ -70,7 +70,7 @@ def test_a_grid_on_which_a_stochastic_sampler_works_is_not_warned_of(grid: str) 
 
 
 @pytest.mark.parametrize("name", ["cosine_l1", "linear_huber", "prototype", "cosine_l1_classes"])
-def test_the_recipes_of_the_house_are_not_warned_of(name: str, lab: Lab) -> None:
+def test_the_recipes_of_the_house_are_not_warned_of(name: str, quick: Quick) -> None:
     from ddpm_lab.diffusion.build import build_model, build_objective
     from ddpm_lab.diffusion.compatibility import require_fit, warnings
     from ddpm_lab.diffusion.model import DataShape

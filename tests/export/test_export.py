@@ -7,7 +7,7 @@ from typing import Any
 import diffusers
 import pytest
 import torch
-from conftest import ROOT, Lab, Quick
+from conftest import ROOT, Quick
 from torch import Tensor
 
 import ddpm_lab
@@ -26,11 +26,11 @@ SHORT = [
 SEED, COUNT = 3, 4
 
 
-def _exported(lab: Lab, tmp_path: Path, *overrides: str) -> tuple[Run, Path]:
-    done = lab("run", "smoke", *SHORT, *overrides, "--results", tmp_path / "results", timeout=600)
+def _exported(quick: Quick, tmp_path: Path, *overrides: str) -> tuple[Run, Path]:
+    done = quick("run", "smoke", *SHORT, *overrides, "--results", tmp_path / "results")
     assert done.returncode == 0, done.stderr
     run = (tmp_path / "results/latest").resolve()
-    done = lab("export", run, tmp_path / "model")
+    done = quick("export", run, tmp_path / "model")
     assert done.returncode == 0, done.stderr
     return ddpm_lab.load(run), tmp_path / "model"
 
@@ -56,9 +56,9 @@ def _noise() -> list[torch.Generator]:
     ],
 )
 def test_a_pipeline_of_diffusers_draws_the_same_images_from_a_unet(
-    backbone: str, overrides: list[str], pipeline: str, steps: int, lab: Lab, tmp_path: Path
+    backbone: str, overrides: list[str], pipeline: str, steps: int, quick: Quick, tmp_path: Path
 ) -> None:
-    run, folder = _exported(lab, tmp_path, backbone, *overrides)
+    run, folder = _exported(quick, tmp_path, backbone, *overrides)
     loaded = getattr(diffusers, pipeline).from_pretrained(folder)
     clipped = {"use_clipped_model_output": True} if pipeline == "DDIMPipeline" else {}
     theirs = loaded(COUNT, generator=_noise(), num_inference_steps=steps, output_type="np", **clipped).images
@@ -68,8 +68,8 @@ def test_a_pipeline_of_diffusers_draws_the_same_images_from_a_unet(
 
 
 @pytest.mark.parametrize("classes", [True, False])
-def test_a_pipeline_of_diffusers_draws_the_same_images_from_a_transformer(classes: bool, lab: Lab, tmp_path: Path) -> None:
-    run, folder = _exported(lab, tmp_path, DIT, "target=v", "sampling.clip=false", f"classes={classes}".lower())
+def test_a_pipeline_of_diffusers_draws_the_same_images_from_a_transformer(classes: bool, quick: Quick, tmp_path: Path) -> None:
+    run, folder = _exported(quick, tmp_path, DIT, "target=v", "sampling.clip=false", f"classes={classes}".lower())
     loaded = diffusers.DiTPipeline.from_pretrained(folder)
     assert loaded.labels == ({"disc": 0, "square": 1, "cross": 2} if classes else {"image": 0})
     chosen = [2, 0, 1, 1] if classes else [0] * COUNT
@@ -83,8 +83,8 @@ def test_a_pipeline_of_diffusers_draws_the_same_images_from_a_transformer(classe
         torch.testing.assert_close(torch.tensor(theirs).permute(0, 3, 1, 2), expected, atol=1e-4, rtol=0)
 
 
-def test_a_unet_with_classes_is_there_without_a_pipeline_and_its_card_shows_how_to_use_it(lab: Lab, tmp_path: Path) -> None:
-    run, folder = _exported(lab, tmp_path, ADM, "classes=true")
+def test_a_unet_with_classes_is_there_without_a_pipeline_and_its_card_shows_how_to_use_it(quick: Quick, tmp_path: Path) -> None:
+    run, folder = _exported(quick, tmp_path, ADM, "classes=true")
     assert not (folder / "model_index.json").exists()
     network = diffusers.UNet2DModel.from_pretrained(folder, subfolder="unet")
     x, label, y = torch.randn(3, 1, 16, 16), torch.tensor([3, 500, 999]), torch.tensor([0, 2, 3])
@@ -97,8 +97,8 @@ def test_a_unet_with_classes_is_there_without_a_pipeline_and_its_card_shows_how_
     assert found["x"].shape == (4, 1, 16, 16)
 
 
-def test_the_card_and_the_configuration_tell_what_it_is(lab: Lab, smoke_run: Path, tmp_path: Path) -> None:
-    done = lab("export", smoke_run, tmp_path / "new/model", "--weights", "raw")
+def test_the_card_and_the_configuration_tell_what_it_is(quick: Quick, smoke_run: Path, tmp_path: Path) -> None:
+    done = quick("export", smoke_run, tmp_path / "new/model", "--weights", "raw")
     assert done.returncode == 0, done.stderr
     assert "it has no network like 'patch_unet'" in done.stderr
     card = (tmp_path / "new/model/README.md").read_text()
@@ -133,9 +133,9 @@ def test_the_card_and_the_configuration_tell_what_it_is(lab: Lab, smoke_run: Pat
     ],
 )
 def test_what_diffusers_cannot_compute_is_said_and_the_rest_is_written(
-    overrides: list[str], words: str, lab: Lab, tmp_path: Path
+    overrides: list[str], words: str, quick: Quick, tmp_path: Path
 ) -> None:
-    _, folder = _exported(lab, tmp_path, ADM, *overrides, "train.images=64", "sampling.steps=4")
+    _, folder = _exported(quick, tmp_path, ADM, *overrides, "train.images=64", "sampling.steps=4")
     assert words in (folder / "README.md").read_text()
     assert sorted(file.name for file in folder.iterdir()) == [
         "README.md", "config.json", "data.json", "ema.safetensors", "resolved.yaml",

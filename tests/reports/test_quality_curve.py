@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, Lab, Quick
+from conftest import ROOT, Quick
 
 
 def _rows(run: Path, kind: str) -> list[dict[str, object]]:
@@ -27,9 +27,9 @@ def conditional(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return (results / "latest").resolve()
 
 
-def test_evaluations_are_counted_and_known_points_are_not_drawn_again(conditional: Path, lab: Lab) -> None:
+def test_evaluations_are_counted_and_known_points_are_not_drawn_again(conditional: Path, quick: Quick) -> None:
     words = ("evaluate", conditional, "--curve", "nfe", "-n", "60", "--samplers", "ddim,heun/log_snr")
-    done = lab(*words, "--at", "2,4")
+    done = quick(*words, "--at", "2,4")
     assert done.returncode == 0, done.stderr
     found = {(row["curve"], row["at"]): row for row in _rows(conditional, "nfe")}
     # Heun takes two evaluations for each step, but one for the last.
@@ -42,29 +42,29 @@ def test_evaluations_are_counted_and_known_points_are_not_drawn_again(conditiona
     assert {key: row["evaluations"] for key, row in found.items()} == wanted
     assert (conditional / "curve-nfe.png").stat().st_size > 5000
     assert "heun, log_snr grid, 4 steps" in done.stdout
-    more = lab(*words, "--at", "2,3,4")
+    more = quick(*words, "--at", "2,3,4")
     assert more.returncode == 0, more.stderr
     assert next(line for line in more.stderr.splitlines() if ": FID " in line).startswith("2 of 6")
     assert len(_rows(conditional, "nfe")) == 6
 
 
-def test_a_default_that_does_not_suit_the_path_is_left_out(lab: Lab, tmp_path: Path) -> None:
+def test_a_default_that_does_not_suit_the_path_is_left_out(quick: Quick, tmp_path: Path) -> None:
     words = ["schedule=flow", "target=velocity", "train.images=64", "evaluate.features=[]"]
-    assert lab("run", "smoke", *words, "--results", tmp_path).returncode == 0
-    done = lab("evaluate", tmp_path / "latest", "--curve", "nfe", "-n", "20", "--at", "2", "--features", "fashion_cnn")
+    assert quick("run", "smoke", *words, "--results", tmp_path).returncode == 0
+    done = quick("evaluate", tmp_path / "latest", "--curve", "nfe", "-n", "20", "--at", "2", "--features", "fashion_cnn")
     assert done.returncode == 0, done.stderr
     assert "left out: dpmpp_2m/log_snr" in done.stderr
     assert [row["curve"] for row in _rows((tmp_path / "latest").resolve(), "nfe")] == ["ddim, uniform grid"]
 
 
-def test_guidance_costs_two_evaluations_where_it_guides(conditional: Path, lab: Lab) -> None:
-    done = lab("evaluate", conditional, "--curve", "guidance", "--at", "1,2", "-n", "60", "--steps", "4", "--sampler", "ddim")
+def test_guidance_costs_two_evaluations_where_it_guides(conditional: Path, quick: Quick) -> None:
+    done = quick("evaluate", conditional, "--curve", "guidance", "--at", "1,2", "-n", "60", "--steps", "4", "--sampler", "ddim")
     assert done.returncode == 0, done.stderr
     assert [row["evaluations"] for row in _rows(conditional, "guidance")] == [4, 8]
 
 
-def test_averages_of_other_lengths_are_made_and_measured(conditional: Path, lab: Lab) -> None:
-    done = lab("evaluate", conditional, "--curve", "ema", "--at", "0.07", "-n", "60", "--steps", "2", "--sampler", "ddim")
+def test_averages_of_other_lengths_are_made_and_measured(conditional: Path, quick: Quick) -> None:
+    done = quick("evaluate", conditional, "--curve", "ema", "--at", "0.07", "-n", "60", "--steps", "2", "--sampler", "ddim")
     assert done.returncode == 0, done.stderr
     assert [row["at"] for row in _rows(conditional, "ema")] == ["raw", "ema", "ema_std0.070", "ema_2"]
 

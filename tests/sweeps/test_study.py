@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import yaml
-from conftest import ROOT, Lab
+from conftest import ROOT, Lab, Quick
 from PIL import Image
 
 from ddpm_lab.config.load import load_recipe
@@ -137,7 +137,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_a_bad_sweep_file_costs_one_line_and_creates_nothing(case: str, tmp_path: Path, lab: Lab) -> None:
+def test_a_bad_sweep_file_costs_one_line_and_creates_nothing(case: str, tmp_path: Path, quick: Quick) -> None:
     from ddpm_lab.sweeps.study import Sweep
 
     changed, words = BAD[case]
@@ -149,8 +149,8 @@ def test_a_bad_sweep_file_costs_one_line_and_creates_nothing(case: str, tmp_path
     assert not (tmp_path / "results").exists()
 
 
-def test_an_unknown_sweep_gets_the_nearest_name(lab: Lab) -> None:
-    done = lab("sweep", "schedule_losses")
+def test_an_unknown_sweep_gets_the_nearest_name(quick: Quick) -> None:
+    done = quick("sweep", "schedule_losses")
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
     assert "did you mean 'schedules_losses'?" in done.stderr

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import Lab, Quick
+from conftest import Quick
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -137,14 +137,14 @@ AVERAGED = [
 ]
 
 
-def test_a_run_keeps_several_averages_and_makes_others_from_its_snapshots(lab: Lab, tmp_path: Path) -> None:
-    done = lab("run", "smoke", *AVERAGED, "train.snapshots_every=160", "--results", tmp_path / "results")
+def test_a_run_keeps_several_averages_and_makes_others_from_its_snapshots(quick: Quick, tmp_path: Path) -> None:
+    done = quick("run", "smoke", *AVERAGED, "train.snapshots_every=160", "--results", tmp_path / "results")
     assert done.returncode == 0, done.stderr
     run = (tmp_path / "results/latest").resolve()
     known = {file.stem for file in run.glob("*.safetensors")}
     assert known == {"raw", "ema", "ema_2", "ema_3", "ema_4"}
     assert len(list((run / "snapshots").iterdir())) == 20 * 3
-    done = lab("ema", run, "--std", "0.15", "0.08", "0.05")
+    done = quick("ema", run, "--std", "0.15", "0.08", "0.05")
     assert done.returncode == 0, done.stderr
     assert len(re.findall(r"ema_std0\.\d+\.safetensors: after 3,200 images, from 60 snapshots", done.stderr)) == 3
     weights = {name: _flat(run / f"{name}.safetensors") for name in ("raw", "ema", "ema_4", "ema_std0.150", "ema_std0.050")}
@@ -154,7 +154,7 @@ def test_a_run_keeps_several_averages_and_makes_others_from_its_snapshots(lab: L
     # Without its own snapshots, 0.15 has to be made from those of 0.05 and 0.1; the steps are few, 100 in all.
     for file in (run / "snapshots").glob("*-ema_4.safetensors"):
         file.unlink()
-    assert lab("ema", run, "--std", "0.15").returncode == 0
+    assert quick("ema", run, "--std", "0.15").returncode == 0
     error = float(
         (_flat(run / "ema_std0.150.safetensors") - weights["ema_4"]).norm() / (weights["ema_4"] - weights["raw"]).norm()
     )
@@ -171,7 +171,7 @@ def test_a_run_keeps_several_averages_and_makes_others_from_its_snapshots(lab: L
     assert torch.equal(images[0], images[1])
     assert not torch.equal(images[0], images[2])
     assert not torch.equal(images[2], images[3])
-    done = lab("evaluate", run, "-n", "64", "--weights", "ema_std0.080")
+    done = quick("evaluate", run, "-n", "64", "--weights", "ema_std0.080")
     assert "ema_std0.080 weights" in done.stdout
 
 
