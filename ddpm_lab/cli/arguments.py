@@ -80,7 +80,7 @@ def add_overrides(parser: argparse.ArgumentParser, about: str) -> None:
 
 def add_experiment(parser: argparse.ArgumentParser) -> None:
     """An experiment, its budget and what is changed of it."""
-    parser.add_argument("experiment", help="a name in ./experiments, a YAML file, or a run's folder")
+    parser.add_argument("experiment", help="a name that `list experiments` shows, a YAML file, or a run's folder")
     add_overrides(parser, "such as train.images=5000 loss.name=l2")
     add_budget(parser)
     add_device(parser)

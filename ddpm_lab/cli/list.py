@@ -9,8 +9,6 @@ from pathlib import Path
 from registry.errors import BadInput, did_you_mean
 from registry.files import YAML, read_text
 
-EXPERIMENTS = "experiments"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """`ddpm-lab list [CATEGORY]`."""
@@ -26,16 +24,16 @@ def lines(category: str | None = None) -> Iterator[str]:
     """Every part with the first line of its docstring and its options, or the experiments with what they say of themselves.
 
     Raises:
-        BadInput: no category has that name, or there are no experiments here.
+        BadInput: no category has that name.
     """
     from registry.plugins import SHELVES, load_installed
 
-    if category == EXPERIMENTS:
+    if category == "experiments":
         yield from _experiments()
         return
     load_installed()
     if category is not None and category not in SHELVES:
-        raise BadInput(f"list: no shelf named '{category}'; {did_you_mean(category, [*SHELVES, EXPERIMENTS])}")
+        raise BadInput(f"list: no shelf named '{category}'; {did_you_mean(category, [*SHELVES, 'experiments'])}")
     for name, parts in SHELVES.items():
         if category in (None, name):
             yield name
@@ -47,13 +45,10 @@ def lines(category: str | None = None) -> Iterator[str]:
 
 
 def _experiments() -> Iterator[str]:
-    from ddpm_lab.config.load import HOME
+    from ddpm_lab.config.named_files import EXPERIMENTS, known
     from ddpm_lab.runtime.console import aligned
 
-    files = sorted(HOME.glob("*.yaml"))
-    if not files:
-        raise BadInput(f"list: there is no {HOME}/ with experiments here; go to the folder that holds it")
-    yield from aligned([[file.stem, _about(file)] for file in files])
+    yield from aligned([[name, _about(file)] for name, file in known(EXPERIMENTS).items()])
 
 
 def _about(file: Path) -> str:

@@ -11,7 +11,9 @@ from typing import Any
 import pydantic
 import yaml
 
+from ddpm_lab.config import named_files
 from ddpm_lab.config.layers import Tree
+from ddpm_lab.config.named_files import BUDGETS, EXPERIMENTS
 from ddpm_lab.config.overrides import COMMAND_LINE, layer_of
 from ddpm_lab.config.part import Choice
 from ddpm_lab.config.schema import Conflict, Experiment
@@ -23,7 +25,6 @@ from registry.errors import BadInput, did_you_mean
 from registry.plugins import load_file, load_installed
 from registry.shelf import OptionError
 
-HOME = Path("experiments")
 DEFAULT_BUDGET = "cpu"
 
 
@@ -36,21 +37,14 @@ class Recipe:
     plugins: tuple[Plugin, ...]
 
 
-def find(name: str, folder: Path = HOME) -> Path:
-    """The file of an experiment: a path, a run's folder, or a name in ./experiments.
+def find(name: str) -> Path:
+    """The file of an experiment: a path, a run's folder, or a name in ./experiments or of those that the lab carries.
 
     Raises:
         BadInput: there is none; the nearest names are given.
     """
-    path = Path(name)
-    is_yaml = path.suffix in {".yaml", ".yml"}
-    for candidate in (path / RESOLVED, *([path] if is_yaml else []), folder / f"{name}.yaml"):
-        if _is_file(candidate):
-            return candidate
-    known = [file.stem for file in folder.glob("*.yaml")]
-    if is_yaml or not known:
-        raise BadInput(f"no experiment '{name}': no such file" + ("" if known else f", and no {folder}/ here"))
-    raise BadInput(f"no experiment named '{name}' in {folder}/; {did_you_mean(name, known)}")
+    record = Path(name) / RESOLVED
+    return record if named_files.is_file(record) else named_files.find("experiment", name, EXPERIMENTS)
 
 
 def load_recipe(name: str, overrides: Iterable[str] = (), budget: str | None = None) -> Recipe:
@@ -87,13 +81,6 @@ def dump(experiment: Experiment) -> str:
     return yaml.safe_dump(discreet(experiment.model_dump(mode="json")), sort_keys=False, allow_unicode=True)
 
 
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except OSError:
-        return False  # such as a name that is too long
-
-
 def _chain(file: Path) -> list[tuple[Path, dict[str, Any]]]:
     """The file and all that it extends, itself first."""
     chain: list[tuple[Path, dict[str, Any]]] = []
@@ -117,7 +104,7 @@ def _chain(file: Path) -> list[tuple[Path, dict[str, Any]]]:
 
 def _parent(name: str, child: Path) -> Path:
     beside = child.parent / (name if name.endswith((".yaml", ".yml")) else f"{name}.yaml")
-    if _is_file(beside):
+    if named_files.is_file(beside):
         return beside
     try:
         return find(name)
@@ -126,15 +113,18 @@ def _parent(name: str, child: Path) -> Path:
 
 
 def _budget_file(chain: list[tuple[Path, dict[str, Any]]], budget: str | None) -> Path | None:
-    folders = dict.fromkeys(file.parent / "budgets" for file, _ in chain if file.name != RESOLVED)
+    ours, folders = named_files.carried(EXPERIMENTS), dict[Path, None]()
+    for file, _ in chain:
+        if file.name != RESOLVED:  # and the user's own budget wins for an experiment that the lab carries
+            folders |= dict.fromkeys((BUDGETS, ours / "budgets") if file.parent == ours else (file.parent / "budgets",))
     if budget is not None:
-        folders[HOME / "budgets"] = None
+        folders |= dict.fromkeys((BUDGETS, named_files.carried(BUDGETS)))
     for folder in folders:
-        if _is_file(file := folder / f"{budget or DEFAULT_BUDGET}.yaml"):
+        if named_files.is_file(file := folder / f"{budget or DEFAULT_BUDGET}.yaml"):
             return file
     if budget is None:
         return None  # an experiment on its own, which says all itself
-    known = [file.stem for folder in folders for file in folder.glob("*.yaml")]
+    known = {file.stem for folder in folders for file in folder.glob("*.yaml")}
     raise BadInput(f"no budget named '{budget}'; {did_you_mean(budget, known)}")
 
 

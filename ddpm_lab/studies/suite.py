@@ -9,11 +9,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+from ddpm_lab.config.named_files import SUITES, find
 from ddpm_lab.runtime import live_runs
 from ddpm_lab.runtime.console import say
 from ddpm_lab.runtime.host import pick_threads
 from ddpm_lab.runtime.signals import FAILURE, Interrupted
 from ddpm_lab.storage.json_text import read_json, write_json
+from ddpm_lab.storage.names import require_study_name
 from ddpm_lab.storage.run_folder import with_id
 from ddpm_lab.studies import report, suite_file, wandb_run
 from ddpm_lab.studies.suite_file import Cell, Suite
@@ -34,7 +36,8 @@ def bench(name: str, results: Path, reports: Path | None, device: str | None, *,
         BadInput: the suite, or what its folder holds, cannot be used; no run is finished.
         Interrupted: SIGINT or SIGTERM came; the run is saved, and the next start resumes it.
     """
-    file = suite_file.find(name)
+    file = find("suite", name, SUITES)
+    require_study_name(file)
     suite = suite_file.read(file)
     cells = suite_file.cells(suite, file)
     folder = results / "suites" / file.stem

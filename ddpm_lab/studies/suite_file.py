@@ -16,13 +16,12 @@ from ddpm_lab.config.load import Recipe, load_recipe
 from ddpm_lab.config.part import Choice
 from ddpm_lab.config.yaml_reader import read_mapping
 from ddpm_lab.diffusion.build import build_levels, build_path
-from ddpm_lab.storage.names import require_experiment_name, require_study_name
+from ddpm_lab.storage.names import require_experiment_name
 from registry.errors import BadInput, did_you_mean
 from registry.metrics import HIGHER, METRICS
 from registry.options import Count
 from registry.plugins import SHELVES
 
-HOME = Path("benchmarks/suites")
 Words = Annotated[tuple[str, ...], Field(strict=False)]
 
 
@@ -89,20 +88,6 @@ class Cell(pydantic.BaseModel):
     words: tuple[str, ...]
     levels: Mapping[str, str]  # of each factor
     id: str  # changes with whatever the run depends on
-
-
-def find(name: str) -> Path:
-    """The file of a suite: a name in benchmarks/suites, or a path.
-
-    Raises:
-        BadInput: there is none.
-    """
-    file = Path(name) if name.endswith((".yaml", ".yml")) else HOME / f"{name}.yaml"
-    if not file.is_file():
-        known = sorted(path.stem for path in HOME.glob("*.yaml"))
-        raise BadInput(f"no suite '{name}'; {did_you_mean(name, known)}")
-    require_study_name(file)
-    return file
 
 
 def read(file: Path) -> Suite:

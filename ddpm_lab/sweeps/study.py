@@ -21,6 +21,7 @@ import optuna
 from optuna.trial import FrozenTrial, Trial, TrialState
 from sqlalchemy.exc import OperationalError
 
+from ddpm_lab.config.named_files import SWEEPS, find
 from ddpm_lab.runtime import live_runs
 from ddpm_lab.runtime.console import say
 from ddpm_lab.runtime.host import pick_threads
@@ -49,7 +50,7 @@ class Sweep:
         Raises:
             BadInput: the file cannot be used, or the study was begun with another.
         """
-        file = sweep_file.find(name)
+        file = find("sweep", name, SWEEPS)
         self.plan = sweep_file.read(file)
         if self.plan.metric is None:
             raise BadInput(f"{file}: metric: trials are ranked by it; add {{name: FID/fashion_cnn, goal: minimize}}")

@@ -13,10 +13,9 @@ import pydantic
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ddpm_lab.config.yaml_reader import read_mapping
-from registry.errors import BadInput, did_you_mean
+from registry.errors import BadInput
 from registry.options import Count
 
-HOME = Path("experiments/sweeps")
 ARGUMENTS = "${args_no_hyphens}"
 Values = dict[tuple[str, ...], Any]  # a trial: the path of each parameter, and its value
 DISTRIBUTIONS = Literal[
@@ -189,19 +188,6 @@ def dotted(values: Mapping[str, Any]) -> dict[str, Any]:
         else:
             found[name] = value
     return found
-
-
-def find(name: str) -> Path:
-    """The sweep file of that path, or of that name in experiments/sweeps.
-
-    Raises:
-        BadInput: there is none; the nearest names are given.
-    """
-    path = Path(name)
-    for file in (path, HOME / f"{name}.yaml"):
-        if file.suffix in {".yaml", ".yml"} and file.is_file():
-            return file
-    raise BadInput(f"no sweep named '{name}' in {HOME}/; {did_you_mean(name, [file.stem for file in HOME.glob('*.yaml')])}")
 
 
 def read(file: Path) -> SweepFile:

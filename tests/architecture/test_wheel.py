@@ -1,5 +1,6 @@
-"""A wheel built from this checkout works where the checkout is not."""
+"""A wheel built from this checkout works where the checkout is not, with the experiments, sweeps and suites that it carries."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -7,11 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, Lab
+from conftest import ROOT
 
 
 @pytest.mark.slow
-def test_a_wheel_works_outside_the_repository(lab: Lab, tmp_path: Path) -> None:
+def test_a_wheel_works_outside_the_repository(tmp_path: Path) -> None:
     (tmp_path / "source").mkdir()
     for name in ("ddpm_lab", "registry"):
         shutil.copytree(ROOT / name, tmp_path / "source" / name)
@@ -21,17 +22,25 @@ def test_a_wheel_works_outside_the_repository(lab: Lab, tmp_path: Path) -> None:
     subprocess.run([*pip, "wheel", "--no-deps", "-w", str(tmp_path), str(tmp_path / "source")], check=True)
     (wheel,) = tmp_path.glob("*.whl")
     subprocess.run([*pip, "install", "--no-deps", "--target", str(tmp_path / "site"), str(wheel)], check=True)
-    (tmp_path / "away").mkdir()
-    whole = lab("check", ROOT / "experiments/smoke.yaml", "--full").stdout.split("\n\n", 1)[1]
-    (tmp_path / "away/mine.yaml").write_text(whole)
+    (away := tmp_path / "away").mkdir()
     env = {**os.environ, "PYTHONPATH": str(tmp_path / "site")}
-    where = subprocess.run(
-        [sys.executable, "-c", "import ddpm_lab, registry; print(ddpm_lab.__file__, registry.__file__)"],
-        cwd=tmp_path / "away", env=env, capture_output=True, text=True,
-    ).stdout  # fmt: skip
+
+    def run(*words: str, status: int = 0, command: tuple[str, ...] = ("-m", "ddpm_lab")) -> "subprocess.CompletedProcess[str]":
+        done = subprocess.run([sys.executable, *command, *words], cwd=away, env=env, capture_output=True, text=True)
+        assert done.returncode == status, done.stderr
+        return done
+
+    where = run(command=("-c", "import ddpm_lab, registry; print(ddpm_lab.__file__, registry.__file__)")).stdout
     assert where.count(str(tmp_path / "site")) == 2
-    command = [sys.executable, "-m", "ddpm_lab", "run", "mine.yaml", "train.images=64", "evaluate.n=8"]
-    done = subprocess.run(command, cwd=tmp_path / "away", env=env, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert "FID" in done.stderr
-    assert (tmp_path / "away/results/latest/report.html").exists()
+    (away / "mine.yaml").write_text("extends: cosine_l2\nloss: huber\n")
+    assert "name: huber" in run("check", "mine.yaml", "dataset={name: shapes, size: 16, count: 64}", "--full").stdout
+    assert "FID" in run("run", "smoke", "train.images=64", "evaluate.n=8").stderr
+    assert (away / "results/latest/report.html").exists()
+    assert run("sweep", "smoke", "train.images=64", "evaluate.n=8", "evaluate.every=null").stdout.count("finished") == 4
+    listed = {line.split()[0] for line in run("list", "experiments").stdout.splitlines()}
+    assert listed == {file.stem for file in (ROOT / "experiments").glob("*.yaml")}
+    for suite in (ROOT / "benchmarks/suites").glob("*.yaml"):
+        assert "no run of the suite is finished" in run("bench", suite.stem, "--report", status=2).stderr
+    (away / "smoke.yaml").write_text(json.dumps({"about": "One run.", "experiments": ["smoke"], "seeds": [0]}))
+    run("bench", "smoke.yaml")
+    assert (away / "results/suites/smoke/report/report.html").exists()

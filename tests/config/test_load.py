@@ -3,8 +3,11 @@
 from pathlib import Path
 
 import pytest
+from conftest import ROOT
 
 from ddpm_lab.config.load import dump, find, load_recipe
+from ddpm_lab.config.named_files import SUITES, SWEEPS, known
+from ddpm_lab.config.named_files import find as find_named
 from ddpm_lab.config.schema import PART_KEYS, Experiment
 from ddpm_lab.config.yaml_reader import parse
 from registry.errors import BadInput
@@ -181,6 +184,40 @@ def test_unknown_experiments_and_budgets_get_the_nearest_name() -> None:
     with pytest.raises(BadInput, match="did you mean 'cosine_l1'"):
         find("cosin_l1")
     assert "did you mean 'cpu'" in _complaint(Path("cosine_l1"), budget="cpus")
+
+
+def test_what_the_lab_carries_is_found_from_anywhere_and_the_users_own_wins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, elsewhere = tmp_path / "here", tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (here / "experiments/budgets").mkdir(parents=True)
+    in_the_repository = {
+        (name, budget): load_recipe(name, (), budget) for name in ("cosine_l1", "smoke") for budget in (None, "gpu")
+    }
+    monkeypatch.chdir(here)
+    for (name, budget), recipe in in_the_repository.items():
+        assert load_recipe(name, (), budget) == recipe
+    (elsewhere / "mine.yaml").write_text("extends: cosine_l2\nseed: 7\n")
+    mine = load_recipe(str(elsewhere / "mine.yaml")).experiment
+    assert (mine.seed, mine.budget, mine.loss.name) == (7, "cpu", "l2")
+    (here / "experiments/cosine_l1.yaml").write_text("extends: cosine_l2\nseed: 8\n")
+    (here / "experiments/budgets/gpu.yaml").write_text((ROOT / "experiments/budgets/cpu.yaml").read_text())
+    own = load_recipe("cosine_l1", (), "gpu").experiment
+    assert (own.seed, own.loss.name, own.train.images) == (8, "l2", mine.train.images)
+    assert load_recipe("linear_l1", (), "gpu").experiment.train.images == mine.train.images
+
+
+@pytest.mark.parametrize(("kind", "place"), [("sweep", SWEEPS), ("suite", SUITES)])
+def test_sweeps_and_suites_are_carried_too(kind: str, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = {file.stem for file in (ROOT / place).glob("*.yaml")}
+    monkeypatch.chdir(tmp_path)
+    assert set(known(place)) == names
+    for name in names:
+        assert find_named(kind, name, place).read_bytes() == (ROOT / place / f"{name}.yaml").read_bytes()
+    place.mkdir(parents=True)
+    (place / f"{name}.yaml").touch()
+    assert find_named(kind, name, place) == known(place)[name] == place / f"{name}.yaml"
 
 
 @pytest.mark.parametrize("override", ["loss", "=l1", ".loss=l1", "a..b=1", "train=5", "train.images=1 2]"])

@@ -27,12 +27,17 @@ def test_the_experiments_are_listed_with_what_they_say_of_themselves(capsys: pyt
     assert listed["flow"].startswith("Rectified flow as Stable Diffusion 3 trains it")
 
 
-def test_experiments_are_not_listed_where_there_are_none(
+def test_experiments_are_listed_in_any_folder_and_the_users_own_win(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert main(["list", "experiments"]) == 2
-    assert "there is no experiments/" in capsys.readouterr().err
+    (tmp_path / "experiments").mkdir()
+    (tmp_path / "experiments/flow.yaml").write_text("# Mine.\n")
+    (tmp_path / "experiments/mine.yaml").write_text("# Too.\n")
+    assert main(["list", "experiments"]) == 0
+    listed = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
+    assert set(listed) == {"mine", *(file.stem for file in (ROOT / "experiments").glob("*.yaml"))}
+    assert (listed["flow"], listed["mine"]) == ("Mine.", "Too.")
 
 
 @pytest.mark.parametrize("command", ["run", "check", "sweep", "sample", "evaluate"])

@@ -13,6 +13,7 @@ from torch import nn
 
 from ddpm_lab.cli import list as listing
 from ddpm_lab.config.load import load_recipe
+from ddpm_lab.config.named_files import SWEEPS, find
 from ddpm_lab.config.yaml_reader import read_mapping
 from ddpm_lab.inference.trained_run import _read_shape
 from ddpm_lab.reports.ranking import lines
@@ -91,7 +92,7 @@ def _a_study(file: Path) -> None:
 READERS: dict[str, tuple[str, Callable[[Path], object]]] = {
     "an experiment": ("x.yaml", lambda file: load_recipe(str(file))),
     "a mapping": ("x.yaml", read_mapping),
-    "a sweep file": ("x.yaml", lambda file: sweep_file.read(sweep_file.find(str(file)))),
+    "a sweep file": ("x.yaml", lambda file: sweep_file.read(find("sweep", str(file), SWEEPS))),
     "a plugin": ("x.py", load_file),
     "a module beside a plugin": ("helper.py", _a_module_beside),
     "data.json": ("data.json", lambda file: _read_shape(RunFolder(file.parent))),

@@ -50,15 +50,9 @@ def _run(folder: Path, *words: str, env: dict[str, str] | None = None, **changed
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in which the whole suite has been run; no test changes its results."""
     folder = tmp_path_factory.mktemp("suite")
-    (folder / "experiments").symlink_to(ROOT / "experiments")
     done = _run(folder, env={"WANDB_MODE": "disabled"})
     assert done.returncode == 0, done.stderr
     return folder
-
-
-@pytest.fixture(autouse=True)
-def _experiments(tmp_path: Path) -> None:
-    (tmp_path / "experiments").symlink_to(ROOT / "experiments")
 
 
 def test_the_report_has_all_that_was_found(finished: Path) -> None:
