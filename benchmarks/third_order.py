@@ -40,17 +40,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("runs", nargs="+", metavar="RUN")
     rows = _known()
-    for name in parser.parse_args().runs:
-        _measure(name, rows)
+    runs = parser.parse_args().runs
+    for grid, name in itertools.product(GRIDS, runs):
+        _measure(name, grid, rows)
 
 
-def _measure(name: str, rows: list[dict[str, Any]]) -> None:
-    """The rows of one run that are not known yet."""
+def _measure(name: str, grid: str, rows: list[dict[str, Any]]) -> None:
+    """The rows of one run on one sampling schedule that are not known yet."""
     run = Run(name)
     weights = sha256(run.folder.weights(run.weights_of(run.experiment.sampling)))
     about = {"experiment": run.folder.path.parent.name, "seed": run.experiment.seed, "images": run.experiment.train.images}
     evaluator: Evaluator | None = None
-    for grid, steps, published in itertools.product(GRIDS, STEPS, (True, False)):
+    for steps, published in itertools.product(STEPS, (True, False)):
         key = {"weights": weights, "grid": grid, "steps": steps, "published": published}
         if any(key.items() <= row.items() for row in rows):
             continue
