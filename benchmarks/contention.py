@@ -22,7 +22,7 @@ from typing import Any
 
 REPORT = Path("benchmarks/reports/contention")
 RECIPE = "cosine_l2"
-ROUNDS, SECONDS, WARM_UP = 20, 4.0, 3  # alternations; of a measurement; steps of a new process
+ROUNDS, SECONDS, WARM_UP = 20, 2.0, 3  # alternations; of a measurement; steps of a new process
 RESAMPLES = 10_000
 OWN_SPIN = {"GOMP_SPINCOUNT": "300000", "KMP_BLOCKTIME": "200"}  # what the libraries do when nobody says anything
 # Case: how many runs, and the part of a lone run's speed that the slowest of them must have.
