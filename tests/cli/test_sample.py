@@ -120,5 +120,5 @@ def test_a_guidance_without_a_scale_is_not_replaced(smoke_run: Path, monkeypatch
 
     run = ddpm_lab.load(smoke_run)
     sampling = run.experiment.sampling.model_copy(update={"guidance": Choice("unscaled", {})})
-    with pytest.raises(BadInput, match="--guidance: guidance 'unscaled' has no option 'scale'"):
+    with pytest.raises(BadInput, match="--guidance: 'unscaled' has no strength to set"):
         changed(run, sampling, guidance=3.0)

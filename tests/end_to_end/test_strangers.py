@@ -274,7 +274,7 @@ def test_a_run_records_the_hash_of_its_plugins_as_sha256sum_has_it(tmp_path: Pat
 
 def test_a_thin_image_stays_small(tmp_path: Path, quick: Quick) -> None:
     for index in range(20):
-        Image.new("L", (2, 30_000), 200).save(tmp_path / f"{index}.png")
+        Image.new("L", (2, 30_000), 10 * index).save(tmp_path / f"{index}.png")
     options = f"dataset={{name: image_folder, folder: {tmp_path}, size: 64, held_out: 0.5}}"
     outcome = quick("check", SMOKE, options, "train.batch=8")
     assert outcome.returncode == 0, outcome.stderr
