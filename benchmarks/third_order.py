@@ -41,17 +41,17 @@ def main() -> None:
     parser.add_argument("runs", nargs="+", metavar="RUN")
     rows = _known()
     runs = parser.parse_args().runs
-    for grid, name in itertools.product(GRIDS, runs):
-        _measure(name, grid, rows)
+    for grid, steps, name in itertools.product(GRIDS, STEPS, runs):
+        _measure(name, grid, steps, rows)
 
 
-def _measure(name: str, grid: str, rows: list[dict[str, Any]]) -> None:
-    """The rows of one run on one sampling schedule that are not known yet."""
+def _measure(name: str, grid: str, steps: int, rows: list[dict[str, Any]]) -> None:
+    """The rows of one run, sampled so, that are not known yet."""
     run = Run(name)
     weights = sha256(run.folder.weights(run.weights_of(run.experiment.sampling)))
     about = {"experiment": run.folder.path.parent.name, "seed": run.experiment.seed, "images": run.experiment.train.images}
     evaluator: Evaluator | None = None
-    for steps, published in itertools.product(STEPS, (True, False)):
+    for published in (True, False):
         key = {"weights": weights, "grid": grid, "steps": steps, "published": published}
         if any(key.items() <= row.items() for row in rows):
             continue

@@ -8,11 +8,13 @@ from registry.samplers import SAMPLERS, Denoise, Grid, Noise, SamplerTraits
 
 
 @SAMPLERS.register("dpmpp_3m_sde", SamplerTraits(order=lambda options: 2 if options["published"] else 3))
-def dpmpp_3m_sde(denoise: Denoise, grid: Grid, noise: Noise, *, eta: NonNegative = 1.0, published: bool = False) -> Tensor:
+def dpmpp_3m_sde(denoise: Denoise, grid: Grid, noise: Noise, *, eta: NonNegative = 1.0, published: bool = True) -> Tensor:
     """SDE-DPM-Solver++(3M): a parabola through the last three x_0 along the log SNR (Lu et al. 2022b; k-diffusion).
 
-    `eta` scales the noise, 0 for none. The published update takes half of the second difference, and is of second order for all
-    that; `published: true` brings it back. One evaluation a step; it starts at first order.
+    `eta` scales the noise, 0 for none. The published update takes half of the second difference and is of second order;
+    `published: false` takes all of it, which is of third order. With noise the half gives better images in few steps: over six
+    networks trained on 60,000 images (VP, flow, EDM), 15 steps, the whole has 1.032 times its FID (95 %: 1.022 to 1.041;
+    benchmarks/reports/third_order). One evaluation a step; it starts at first order.
     """
     x = grid.start(noise())
     past: list[tuple[Tensor, Tensor]] = []  # x0 before, and h of the step from there

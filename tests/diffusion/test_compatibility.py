@@ -47,7 +47,7 @@ def test_what_cannot_work_is_refused(overrides: list[str], words: str) -> None:
         (["timesteps=200", "schedule={name: linear, scale: false}"], "published for T = 1000, not for 200"),
         (["levels={name: lognormal, mean: 9}"], "beyond the path's ends"),
         (["variance=learned_range"], "sampler 'ddim' does not use it"),
-        (["sampling.sampler=dpmpp_3m_sde", "sampling.steps=4"], "of order 3 only after as many"),
+        (["sampling.sampler={name: dpmpp_3m_sde, published: false}", "sampling.steps=4"], "of order 3 only after as many"),
         (["sampling.sampler=dpmpp_3m_sde"], "makes the log SNR jump"),
         (
             ["sampling.sampler=dpmpp_3m_sde", "schedule={name: cosine, zero_terminal_snr: true}", "target=v"],

@@ -30,7 +30,7 @@ PATHS = {"linear": linear(1000), "cosine": cosine(1000), "flow": flow(1000), "ed
 FROM, TO = -4.0, 1.0  # log SNR
 ORDERS = [
     ("ddim", {}, 1), ("euler", {}, 1), ("heun", {}, 2), ("dpmpp_2m", {}, 2), ("dpmpp_2m_sde", {"eta": 0.0}, 2),
-    ("dpmpp_3m_sde", {"eta": 0.0}, 3), ("dpmpp_3m_sde", {"eta": 0.0, "published": True}, 2),
+    ("dpmpp_3m_sde", {"eta": 0.0, "published": False}, 3), ("dpmpp_3m_sde", {"eta": 0.0, "published": True}, 2),
     ("lms", {"order": 1}, 1), ("lms", {"order": 2}, 2), ("lms", {"order": 3}, 3), ("lms", {"order": 4}, 4),
     ("unipc", {"order": 1}, 2), ("unipc", {"order": 2}, 3), ("unipc", {"order": 3}, 4),
     ("unipc", {"order": 2, "corrector": False}, 2), ("unipc", {"order": 3, "corrector": False}, 3),
