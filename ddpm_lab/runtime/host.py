@@ -77,6 +77,7 @@ def _keep_freed_memory() -> None:
 
 
 def cpu_name() -> str:
+    """As the processor calls itself, else its architecture."""
     with contextlib.suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             if line.startswith("model name"):
@@ -85,6 +86,7 @@ def cpu_name() -> str:
 
 
 def cpu_has_bf16() -> bool:
+    """Whether it multiplies bf16 natively."""
     with contextlib.suppress(OSError):
         flags = Path("/proc/cpuinfo").read_text()
         return "avx512_bf16" in flags or "amx_bf16" in flags

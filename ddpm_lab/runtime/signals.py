@@ -9,6 +9,8 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+from ddpm_lab.runtime.launcher import launched
+
 BAD_INPUT, FAILURE = 2, 1
 
 
@@ -31,14 +33,12 @@ SAME_REQUEST = 3.0  # seconds: torchrun passes on the Ctrl-C that the terminal h
 @contextlib.contextmanager
 def stop_signals() -> Iterator[list[int]]:
     """A list that receives the first SIGINT or SIGTERM; a second one has its usual effect, at once."""
-    from ddpm_lab.runtime import distributed  # torch; who asks for an exit status only needs none
-
     received: list[int] = []
     usual: dict[signal.Signals, Any] = {}
     first = [0.0]
 
     def receive(signum: int, frame: Any) -> None:
-        if received and distributed.launched() and time.monotonic() - first[0] < SAME_REQUEST:
+        if received and launched() and time.monotonic() - first[0] < SAME_REQUEST:
             return
         if received:
             for number, handler in usual.items():
