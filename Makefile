@@ -9,14 +9,22 @@ BUDGET ?= cpu
 PYTEST = OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadgroup
 
 flag = $(if $($(1)),$(2) $(3)$($(1))$(3))
-DRAWING = $(call flag,SAMPLER,--sampler) $(call flag,STEPS,--steps) $(call flag,SEED,--seed) \
-          $(call flag,GUIDANCE,--guidance) $(call flag,WEIGHTS,--weights) $(call flag,DEVICE,--device)
+SAMPLING = $(call flag,SAMPLER,--sampler) $(call flag,STEPS,--steps) $(call flag,SEED,--seed) \
+           $(call flag,GUIDANCE,--guidance) $(call flag,WEIGHTS,--weights) $(call flag,DEVICE,--device)
 # torchrun would give each of several processes one thread; this much at most, and the lab leaves other runs their share.
 SHARE   = OMP_NUM_THREADS=$${OMP_NUM_THREADS:-$$(( ($$(getconf _NPROCESSORS_ONLN) + $(NPROC) - 1) / $(NPROC) ))}
 RUNNER  = $(if $(NPROC),$(SHARE) $(PY) -m torch.distributed.run --standalone --nproc-per-node=$(NPROC) -m ddpm_lab,$(LAB))
 RECIPE  = $(EXP) $(SET) --budget $(BUDGET) $(call flag,DEVICE,--device)
 
-.PHONY: run gallery bench bench-backbones bench-memory bench-speed bench-quality bench-evaluations bench-contention bench-third-order bench-gpu sweep check list sample evaluate compare ema export sync test test-all fuzz lint setup help clean
+.PHONY: run gallery bench bench-backbones bench-memory bench-speed bench-quality bench-nfe bench-evaluations bench-contention bench-third-order bench-gpu sweep check list sample evaluate compare ema export sync test test-all fuzz lint setup help clean
+
+# $(call install,ENVIRONMENT,WHAT): the first time pip shows its downloads; an update says no more than it must.
+define install
+	@test -x $(1)/bin/python || { echo "[1/2] creating $(1)" && python3 -m venv $(1); }
+	@echo "[2/2] installing ddpm_lab and its dependencies into $(1) $(if $(wildcard $(1)/.installed),(an update),(some minutes))"
+	@$(1)/bin/python -m pip install $(if $(wildcard $(1)/.installed),--quiet) --disable-pip-version-check -c constraints.txt $(2) \
+		&& touch $(1)/.installed && echo "installed in $$((SECONDS / 60)) min $$((SECONDS % 60)) s"
+endef
 
 help: ## show this help
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -25,10 +33,7 @@ setup: $(VENV)/.installed ## make .venv and install the lab in it (the other com
 
 # The marker carries the time of the last install: a change of the dependencies installs again.
 $(VENV)/.installed: setup.cfg constraints.txt pyproject.toml
-	@test -x $(PY) || python3 -m venv $(VENV)
-	@echo "installing ddpm_lab into $(VENV) (some minutes the first time)"
-	@$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
-	@touch $@
+	$(call install,$(VENV),-e '.[test]')
 
 run: setup ## EXP=cosine_l1 [SET="train.images=50000 loss.name=l2"] [BUDGET=gpu] [RESUME=1] [NPROC=2]: train, sample, evaluate, report
 	@test -n "$(EXP)" || { echo 'make run: name an experiment, such as EXP=cosine_l1' >&2; exit 2; }
@@ -47,12 +52,12 @@ list: setup ## [SHELF=losses|experiments]: all parts with their options, or the 
 
 sample: setup ## RUN=results/latest [N=64 SAMPLER= STEPS= SEED= CLASS= GUIDANCE= WEIGHTS=ema|raw OUT=x.npz SET="sampling.clip=0.995"]: a grid, and the images
 	@test -n "$(RUN)" || { echo 'make sample: name a run, such as RUN=results/latest' >&2; exit 2; }
-	@$(LAB) sample $(RUN) $(SET) $(call flag,N,-n) $(call flag,CLASS,--class,') $(call flag,OUT,--out) $(DRAWING)
+	@$(LAB) sample $(RUN) $(SET) $(call flag,N,-n) $(call flag,CLASS,--class,') $(call flag,OUT,--out) $(SAMPLING)
 
 evaluate: setup ## RUN=results/latest|x.npz [N=10000 FEATURES=... EXTRAPOLATE=1 CURVE=nfe AT=5,10,20 SAMPLERS=ddim,unipc and as for sample]: all metrics
 	@test -n "$(RUN)" || { echo 'make evaluate: name a run or an .npz, such as RUN=results/latest' >&2; exit 2; }
 	@$(LAB) evaluate $(RUN) $(SET) $(call flag,N,-n) $(call flag,FEATURES,--features) $(call flag,CURVE,--curve) $(call flag,AT,--at) \
-		$(call flag,SAMPLERS,--samplers) $(if $(EXTRAPOLATE),--extrapolate) $(DRAWING)
+		$(call flag,SAMPLERS,--samplers) $(if $(EXTRAPOLATE),--extrapolate) $(SAMPLING)
 
 compare: setup ## RUNS="results/a/1 results/b/2 x.npz" [METRIC=KID N=2000 FEATURES=...]: rank what was measured alike
 	@test -n "$(RUNS)" || { echo 'make compare: name runs, such as RUNS="results/cosine_l1/* results/cosine_l2/*"' >&2; exit 2; }
@@ -70,46 +75,45 @@ sync: setup ## RUN=results/latest: send W&B what it lacks of that run
 	@test -n "$(RUN)" || { echo 'make sync: name a run, such as RUN=results/latest' >&2; exit 2; }
 	@$(LAB) sync $(RUN)
 
-gallery: setup ## RUN=results/latest: draw docs/gallery with that run's network
+gallery: setup ## RUN=results/latest: make the images of docs/gallery with that run's network
 	@test -n "$(RUN)" || { echo 'make gallery: name a run, such as RUN=results/latest' >&2; exit 2; }
-	@$(PY) benchmarks/gallery.py $(RUN)
+	@$(PY) -m benchmarks.assets.gallery $(RUN)
 
 bench: setup ## SUITE=fashion_cpu [REPORT=1]: its experiments x seeds, compared in benchmarks/reports/<suite>/report.html; resumable
 	@test -n "$(SUITE)" || { echo 'make bench: name a suite, such as SUITE=fashion_cpu' >&2; exit 2; }
 	@$(LAB) bench $(SUITE) $(call flag,DEVICE,--device) $(if $(REPORT),--report)
 
 bench-backbones: setup ## train each backbone on the same small budget (about an hour on two cores, resumable); the table of docs/backbones.md
-	@$(PY) benchmarks/backbones.py
+	@$(PY) -m benchmarks.backbones
 
 bench-memory: setup ## peak memory of runs at the sizes of CIFAR-10 and ImageNet 64; the last table of docs/backbones.md
-	@$(PY) benchmarks/memory.py
+	@$(PY) -m benchmarks.memory
 
 # The peers' packages in an environment of their own, at the versions that are pinned.
-$(PEERS)/.installed: setup.cfg constraints.txt benchmarks/peers.txt
-	@test -x $(PEERS)/bin/python || python3 -m venv $(PEERS)
-	@echo "installing ddpm_lab and its peers into $(PEERS) (some minutes the first time)"
-	@$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -r benchmarks/peers.txt -e .
-	@touch $@
+$(PEERS)/.installed: setup.cfg constraints.txt benchmarks/peers/peers.txt
+	$(call install,$(PEERS),-r benchmarks/peers/peers.txt -e .)
 
 bench-speed: $(PEERS)/.installed ## [PARTS="start evaluation"]: images/s of the lab and its peers, in turn (a quarter of an hour on two cores); benchmarks/reports/speed
-	@$(PEERS)/bin/python benchmarks/speed.py $(PARTS)
+	@$(PEERS)/bin/python -m benchmarks.speed $(PARTS)
 
 bench-quality: $(PEERS)/.installed ## [PROGRAMS="lab lucidrains"]: FID against training time (hours on two cores, resumable); benchmarks/reports/quality
-	@$(PEERS)/bin/python benchmarks/quality.py $(PROGRAMS)
+	@$(PEERS)/bin/python -m benchmarks.quality $(PROGRAMS)
 
-bench-evaluations: setup ## RUN=results/latest: FID against evaluations of the network (an hour on two cores, resumable); benchmarks/reports/evaluations
-	@test -n "$(RUN)" || { echo 'make bench-evaluations: name a run, such as RUN=results/latest' >&2; exit 2; }
-	@$(PY) benchmarks/evaluations.py $(RUN)
+bench-nfe: setup ## RUN=results/latest: FID against evaluations of the network (an hour on two cores, resumable); benchmarks/reports/nfe
+	@test -n "$(RUN)" || { echo 'make bench-nfe: name a run, such as RUN=results/latest' >&2; exit 2; }
+	@$(PY) -m benchmarks.nfe $(RUN)
+
+bench-evaluations: bench-nfe # its earlier name
 
 bench-contention: setup ## [ROUNDS=20]: images/s of two and three runs at once (a quarter of an hour on two cores, resumable); benchmarks/reports/contention
-	@$(PY) benchmarks/contention.py $(call flag,ROUNDS,--rounds)
+	@$(PY) -m benchmarks.contention $(call flag,ROUNDS,--rounds)
 
 bench-third-order: setup ## RUNS="results/cosine_l2/x results/flow/y ...": dpmpp_3m_sde's third-order term, over at least six runs; benchmarks/reports/third_order
 	@test -n "$(RUNS)" || { echo 'make bench-third-order: name runs, such as RUNS="results/cosine_l2/* results/flow/*"' >&2; exit 2; }
-	@$(PY) benchmarks/third_order.py $(RUNS)
+	@$(PY) -m benchmarks.third_order $(RUNS)
 
 bench-gpu: setup ## [NETWORKS="dit patch_unet"]: the step on a GPU (ends within ten minutes, resumable); benchmarks/reports/gpu
-	@$(PY) benchmarks/gpu.py $(NETWORKS)
+	@$(PY) -m benchmarks.gpu $(NETWORKS)
 
 test: setup ## what must pass before each commit; no hub, no GPU
 	@$(PYTEST) -m 'not slow and not gpu and not hub' $(ARGS)

@@ -22,18 +22,18 @@ class Peer(ABC):
     title: ClassVar[str]
     settings: ClassVar[str]  # where they come from, and what they are
     batch: ClassVar[int]
-    steps: ClassVar[int]  # network evaluations for each image that it draws
+    steps: ClassVar[int]  # network evaluations for each image
 
     network: nn.Module  # in training
-    drawn: nn.Module  # that images are drawn from: an average, where the program keeps one
+    sampled: nn.Module  # that images are sampled with: an average, where the program keeps one
 
     @abstractmethod
     def train(self, steps: int) -> None:
         """So many steps of the program's own loop, data included."""
 
     @abstractmethod
-    def draw(self, count: int, steps: int) -> Tensor:
-        """Images from `drawn`, by the program's own sampler: uint8 [count, 1, 28, 28]."""
+    def sample(self, count: int, steps: int) -> Tensor:
+        """Images of `sampled`, by the program's own sampler: uint8 [count, 1, 28, 28]."""
 
     @abstractmethod
     def inputs(self, count: int) -> tuple[Any, ...]:
@@ -41,11 +41,11 @@ class Peer(ABC):
 
     @abstractmethod
     def state(self) -> dict[str, Any]:
-        """All that training goes on from."""
+        """All that training resumes from."""
 
     @abstractmethod
     def load_state(self, state: dict[str, Any]) -> None:
-        """Go on from `state()`."""
+        """Resume from `state()`."""
 
 
 # Imported when they are needed: the time that an import takes is measured, too.
@@ -63,19 +63,19 @@ PEERS = {
 def kind(name: str) -> type[Peer]:
     """The class of that program; importing it imports the program."""
     module, _, called = PEERS[name].partition(".")
-    return getattr(importlib.import_module(f"peers.{module}"), called)  # type: ignore[no-any-return]
+    return getattr(importlib.import_module(f"benchmarks.peers.{module}"), called)  # type: ignore[no-any-return]
 
 
-def garments() -> ImageSet:
+def fashion_mnist() -> ImageSet:
     """The data that all learn from."""
     return DATASETS.configure("fashion_mnist", {})()  # type: ignore[no-any-return]
 
 
 class Pictures(Dataset[Any]):
-    """Garments as torchvision's data sets give them: a PIL image at a time, then the transforms."""
+    """Images as torchvision's data sets give them: a PIL image at a time, then the transforms."""
 
     def __init__(self, *steps: Any) -> None:
-        self.images = garments().train.rows(torch.arange(60_000))
+        self.images = fashion_mnist().train.rows(torch.arange(60_000))
         self.transform = transforms.Compose(steps)
 
     def __len__(self) -> int:

@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from torchvision import transforms
 
-from peers import Peer, Pictures, to_uint8, without_end
-from peers.annotated_network import PublishedUNet, ResNet
+from benchmarks.peers import Peer, Pictures, to_uint8, without_end
+from benchmarks.peers.annotated_network import PublishedUNet, ResNet
 
 TIMESTEPS = 200
 
@@ -25,7 +25,7 @@ class Annotated(Peer):
     steps = TIMESTEPS
 
     def __init__(self) -> None:
-        self.network = self.drawn = PublishedUNet(ResNet)
+        self.network = self.sampled = PublishedUNet(ResNet)
         self.optimizer = torch.optim.Adam(self.network.parameters(), lr=1e-3)
         pictures = Pictures(
             transforms.RandomHorizontalFlip(), transforms.ToTensor(), transforms.Lambda(lambda image: 2 * image - 1)
@@ -49,7 +49,7 @@ class Annotated(Peer):
             loss.item()  # the published loop prints it now and then; it waits for it at each step
 
     @torch.no_grad()
-    def draw(self, count: int, steps: int) -> Tensor:
+    def sample(self, count: int, steps: int) -> Tensor:
         """Ho et al. 2020, algorithm 2; fewer steps than T are its last ones, which takes as long."""
         self.network.eval()
         x = torch.randn(count, 1, 28, 28)

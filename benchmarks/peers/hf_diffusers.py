@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from torchvision import transforms
 
-from peers import Peer, Pictures, to_uint8, without_end
+from benchmarks.peers import Peer, Pictures, to_uint8, without_end
 
 SIDE = 32  # what its network halves three times
 EPOCHS = 50
@@ -28,10 +28,10 @@ class HfDiffusers(Peer):
         " UNet2DModel 32/64/128 at 32 x 32"
     )
     batch = 16
-    steps = 50  # by its DDIM; the tutorial draws with 1,000
+    steps = 50  # by its DDIM; the tutorial samples with 1,000
 
     def __init__(self) -> None:
-        self.network = self.drawn = UNet2DModel(
+        self.network = self.sampled = UNet2DModel(
             sample_size=SIDE, in_channels=1, out_channels=1, layers_per_block=2, block_out_channels=(32, 64, 128),
             down_block_types=("DownBlock2D", "AttnDownBlock2D", "DownBlock2D"),
             up_block_types=("UpBlock2D", "AttnUpBlock2D", "UpBlock2D"),
@@ -65,7 +65,7 @@ class HfDiffusers(Peer):
             loss.detach().item()
 
     @torch.no_grad()
-    def draw(self, count: int, steps: int) -> Tensor:
+    def sample(self, count: int, steps: int) -> Tensor:
         self.network.eval()
         sampler = DDIMScheduler(num_train_timesteps=1000)
         sampler.set_timesteps(steps)

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from benchmarks.peers import Peer
 from ddpm_lab.config.load import load_recipe
 from ddpm_lab.diffusion.build import build_procedure
 from ddpm_lab.diffusion.sampling import Drawing
@@ -17,7 +18,6 @@ from ddpm_lab.inference.trained_run import guides
 from ddpm_lab.runner.run import Execution
 from ddpm_lab.runtime.device import autocast, pick_device
 from ddpm_lab.training.trainer import Hooks
-from peers import Peer
 
 ALONE = ["track=none", "evaluate.features=[]", "evaluate.every=null", "train.samples_every=null"]
 
@@ -38,14 +38,14 @@ class Lab(Peer):
         self.execution = Execution(recipe, Path(self.folder.name), pick_device(None), resume=False)
         self.trainer = self.execution.trainer
         self.network, self.precision = self.trainer.network, self.execution.precision
-        self.drawn = self.trainer.sampling_network(self.execution.experiment.weights)
+        self.sampled = self.trainer.sampling_network(self.execution.experiment.weights)
 
     def train(self, steps: int) -> None:
         trainer, execution = self.trainer, self.execution
         trainer.total = trainer.images + steps * self.batch
         trainer.run(Hooks(execution.log, execution.sample, execution.evaluate, execution.snapshot, execution.checkpoint))
 
-    def draw(self, count: int, steps: int) -> Tensor:
+    def sample(self, count: int, steps: int) -> Tensor:
         execution = self.execution
         sampling = execution.experiment.sampling.model_copy(update={"steps": steps})
         procedure = build_procedure(sampling, execution.model, guides(execution.model, execution.shape, None))

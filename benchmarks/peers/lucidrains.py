@@ -11,8 +11,8 @@ from denoising_diffusion_pytorch import GaussianDiffusion, Trainer, Unet
 from torch import Tensor
 from torchvision.io import write_png
 
+from benchmarks.peers import Peer, fashion_mnist, to_uint8
 from ddpm_lab.runtime.console import say
-from peers import Peer, garments, to_uint8
 
 PICTURES = Path("results/bench/pictures")
 
@@ -23,7 +23,7 @@ class Lucidrains(Peer):
     title = "lucidrains' denoising-diffusion-pytorch"
     settings = "its README's Trainer (Adam at 8e-5, batch 32, EMA 0.995, v target, sigmoid schedule), Unet(28, (1, 2, 4))"
     batch = 32
-    steps = 50  # its README draws with 250 of 1,000
+    steps = 50  # its README samples with 250 of 1,000
 
     def __init__(self) -> None:
         network = Unet(dim=28, dim_mults=(1, 2, 4), channels=1)
@@ -33,16 +33,16 @@ class Lucidrains(Peer):
             ema_decay=0.995, calculate_fid=False, augment_horizontal_flip=True, save_and_sample_every=10**9,
             results_folder="results/bench/lucidrains",
         )  # fmt: skip
-        self.network, self.drawn = network, self.trainer.ema.ema_model
+        self.network, self.sampled = network, self.trainer.ema.ema_model
 
     def train(self, steps: int) -> None:
         self.trainer.train_num_steps = self.trainer.step + steps
         self.trainer.train()
 
-    def draw(self, count: int, steps: int) -> Tensor:
-        self.drawn.eval()
-        self.drawn.sampling_timesteps = steps
-        return to_uint8(self.drawn.sample(batch_size=count))
+    def sample(self, count: int, steps: int) -> Tensor:
+        self.sampled.eval()
+        self.sampled.sampling_timesteps = steps
+        return to_uint8(self.sampled.sample(batch_size=count))
 
     def inputs(self, count: int) -> tuple[Any, ...]:
         return torch.randn(count, 1, 28, 28), torch.zeros(count)
@@ -63,9 +63,9 @@ def _pictures() -> Path:
     """A folder of PNGs, as its Trainer wants them."""
     done = PICTURES / ".complete"
     if not done.exists():
-        say(f"writing 60,000 pictures to {PICTURES}")
+        say(f"writing 60,000 images to {PICTURES}")
         PICTURES.mkdir(parents=True, exist_ok=True)
-        for number, image in enumerate(garments().train.rows(torch.arange(60_000))):
+        for number, image in enumerate(fashion_mnist().train.rows(torch.arange(60_000))):
             write_png(image, os.fspath(PICTURES / f"{number:05d}.png"), compression_level=1)
         done.touch()
     return PICTURES

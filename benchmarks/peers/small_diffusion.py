@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from torch_ema import ExponentialMovingAverage
 
-from peers import Peer, Pictures, to_uint8
+from benchmarks.peers import Peer, Pictures, to_uint8
 
 
 class SmallDiffusion(Peer):
@@ -26,7 +26,7 @@ class SmallDiffusion(Peer):
     steps = 20  # with its accelerated sampler, gam 1.6
 
     def __init__(self) -> None:
-        self.network = self.drawn = DiT(in_dim=28, channels=1, patch_size=2, depth=6, head_dim=32, num_heads=6, mlp_ratio=4.0)
+        self.network = self.sampled = DiT(in_dim=28, channels=1, patch_size=2, depth=6, head_dim=32, num_heads=6, mlp_ratio=4.0)
         self.schedule = ScheduleDDPM(beta_start=1e-4, beta_end=0.02, N=1000)
         self.accelerator = Accelerator()
         self.average = ExponentialMovingAverage(self.network.parameters(), decay=0.99)
@@ -46,7 +46,7 @@ class SmallDiffusion(Peer):
             self.now.loss.item()
             self.average.update()
 
-    def draw(self, count: int, steps: int) -> Tensor:
+    def sample(self, count: int, steps: int) -> Tensor:
         with self.average.average_parameters():
             *_, x0 = samples(
                 self.network, self.schedule.sample_sigmas(steps), gam=1.6, batchsize=count, accelerator=self.accelerator

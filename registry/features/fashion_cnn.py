@@ -20,7 +20,7 @@ SIZE = 28
 
 class FashionCNN(nn.Module):
     """28 x 28 gray in [0, 1] -> (features [B, 128], logits [B, 10]). 279,000 parameters; trained by
-    `benchmarks/train_fashion_cnn.py`."""
+    `benchmarks/assets/train_fashion_cnn.py`."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -15,7 +15,7 @@ def clipped_log_snr(path: NoisePath, count: int, *, low: LogSNR = -8.0, high: Lo
 
     The spacing is that of Lu et al. 2022a, section 3.4. Over the whole path it gives half of few steps to an image that is
     all noise, or to one without any. The last step here goes from `high` to the clean image.
-    Other data may want other bounds: these are for 28 x 28 pixels in benchmarks/reports/evaluations.
+    Other data may want other bounds: these are for 28 x 28 pixels in benchmarks/reports/nfe.
 
     Raises:
         BadInput: nothing of the path lies between the bounds.

@@ -15,6 +15,7 @@ import pytest
 import torch
 from conftest import ROOT
 
+from benchmarks.contention.report import ratio_with_interval
 from ddpm_lab.config.load import load_recipe
 from ddpm_lab.runner.run import Execution
 from ddpm_lab.runtime import host, live_runs
@@ -23,9 +24,6 @@ from ddpm_lab.studies import suite, suite_file
 from ddpm_lab.sweeps import study as sweep
 from ddpm_lab.sweeps.study import Sweep
 from registry.errors import BadInput
-
-sys.path.insert(0, str(ROOT / "benchmarks"))
-import contention
 
 Crowd = Callable[[int], None]
 SPIN_WORDS = ("GOMP_SPINCOUNT", "KMP_BLOCKTIME", "OMP_WAIT_POLICY")
@@ -213,7 +211,7 @@ def test_the_runs_of_a_suite_have_one_number_of_threads(crowd: Crowd, tmp_path: 
 def test_the_contention_table_compares_what_was_measured_in_the_same_alternation() -> None:
     """Half as fast in each of them is half as fast for certain, however the machine's mood changed between them."""
     moods = [10.0, 90.0, 30.0, 70.0, 50.0]
-    exact = contention.ratio_with_interval([mood / 2 for mood in moods], moods)
+    exact = ratio_with_interval([mood / 2 for mood in moods], moods)
     assert exact == {"ratio": 0.5, "low": 0.5, "high": 0.5}
-    loose = contention.ratio_with_interval(moods, moods[::-1])
+    loose = ratio_with_interval(moods, moods[::-1])
     assert loose["low"] < loose["ratio"] == 1 < loose["high"]

@@ -1,19 +1,14 @@
 """The network of recipe `annotated` against the published one, written apart from the lab in benchmarks/peers."""
 
-import sys
-
 import pytest
 import torch
-from conftest import ROOT
 from torch import nn
 
+from benchmarks.peers.annotated_network import Attention, ConvNeXt, PublishedUNet, ResNet
 from ddpm_lab.config.load import load_recipe
 from ddpm_lab.diffusion.build import build_model
 from ddpm_lab.diffusion.model import DataShape, Model
 from registry.backbones.annotated_unet import ConvNeXtBlock, FullAttention, LinearAttention, ResNetBlock
-
-sys.path.insert(0, str(ROOT / "benchmarks"))
-from peers.annotated_network import Attention, ConvNeXt, PublishedUNet, ResNet
 
 BLOCKS = {"resnet": ResNet, "convnext": ConvNeXt}
 

@@ -1,0 +1,1 @@
+"""What the benchmarks share: how they measure, and how they report."""
