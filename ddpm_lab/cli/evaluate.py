@@ -50,7 +50,8 @@ def execute(arguments: argparse.Namespace) -> None:
 
 
 def _metrics(arguments: argparse.Namespace) -> None:
-    from ddpm_lab.evaluation.measurement import describe, failures
+    from ddpm_lab.evaluation.measurement import failures
+    from ddpm_lab.evaluation.result_table import result_lines
     from ddpm_lab.runtime import distributed
     from ddpm_lab.runtime.console import say
     from ddpm_lab.runtime.signals import NotFinite
@@ -60,8 +61,8 @@ def _metrics(arguments: argparse.Namespace) -> None:
     results, file = _of_npz(path, arguments) if path.suffix == ".npz" else _of_run(arguments)
     if not distributed.is_main():
         return
-    for result in results:
-        print(describe(result))
+    for line in result_lines(results):
+        print(line)
     write_json(file, results)
     say(f"results: {file}")
     if why := failures(results):

@@ -97,21 +97,3 @@ def streams_of(record: Record) -> int | None:
 def digits_of(record: Record) -> int:
     """Decimals that are worth printing."""
     return 5 if record["metric"] in {"KID", "held_out_loss"} else 3
-
-
-def describe(record: Record) -> str:
-    """`FID 3.21, 3.05 to 3.37 (fashion_cnn, N = 2,000 against fashion_mnist/train; floor 1.02; ddim, 50 steps ...)`."""
-    if record["value"] is None:
-        return f"{record['metric']} unavailable ({record['extractor']}: {record['unavailable']})"
-    digits = digits_of(record)
-    floor = ""
-    if record["floor"] is not None:
-        number = f" at N = {record['floor_n']:,}" if record["floor_n"] != record["n"] else ""
-        floor = f" floor {record['floor']:.{digits}f}{number};"
-    low_high = record.get("interval")
-    around = f", {low_high[0]:.{digits}f} to {low_high[1]:.{digits}f}" if low_high else ""
-    return (
-        f"{record['metric']} {record['value']:.{digits}f}{around} ({measured_by(record)}, N = {record['n']:,} against"
-        f" {record['protocol']['reference']};{floor} {drawn_by(record) or 'made by: unknown'};"
-        f" protocol {record['fingerprint']})"
-    )

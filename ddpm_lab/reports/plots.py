@@ -14,7 +14,7 @@ NEAR = 5  # times: a floor further down would squeeze what is to be compared int
 def svg_of_curves(
     curves: Sequence[tuple[str, Points]], across: str, up: str, *, logarithmic: bool = False, floor: float | None = None
 ) -> str:
-    """Named curves over `across`; nothing without points. `logarithmic`: the abscissa. `floor`: a line below them, if near."""
+    """Named curves over `across`; nothing without points. `logarithmic`: the x-axis. `floor`: a line below them, if near."""
     if not any(points for _, points in curves):
         return ""
     from matplotlib.figure import Figure  # slow to import

@@ -8,7 +8,7 @@ from typing import Any
 
 import jinja2
 
-from ddpm_lab.evaluation.measurement import drawn_by, measured_by
+from ddpm_lab.evaluation.result_table import by_protocol, floor_of, interval_of, value_of
 from ddpm_lab.reports.plots import svg_of_curves
 from ddpm_lab.runtime.console import clock
 from ddpm_lab.storage.files import numbered, write_text
@@ -17,6 +17,11 @@ from ddpm_lab.storage.run_folder import RunFolder
 from registry.files import PICTURE, YAML, read_file, read_text
 
 Rows = list[dict[str, Any]]
+CURVES = {
+    "loss": "Training loss.",
+    "learning_rate": "Learning rate.",
+    "gradient_norm": "Norm of the gradient, before clipping.",
+}
 
 
 def write_report(folder: RunFolder, result: dict[str, Any]) -> None:
@@ -26,7 +31,7 @@ def write_report(folder: RunFolder, result: dict[str, Any]) -> None:
         loader=jinja2.PackageLoader("ddpm_lab.reports"), autoescape=True, trim_blocks=True, lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )  # fmt: skip
-    environment.filters |= {"clock": clock, "drawn_by": drawn_by, "measured_by": measured_by}
+    environment.filters |= {"clock": clock, "value_of": value_of, "interval_of": interval_of, "floor_of": floor_of}
     samples = numbered(folder.samples, r"\.png")
     page = environment.get_template("report.html").render(
         run=folder.id,
@@ -34,14 +39,25 @@ def write_report(folder: RunFolder, result: dict[str, Any]) -> None:
         result=result,
         environment=read_json(folder.environment),
         resolved=read_text(folder.experiment, YAML),
-        loss=svg_of_curves([("loss", _series(rows, "loss"))], "images seen", "loss"),
-        distance=svg_of_curves(_distances(rows, result), "images seen", "FID"),
+        groups=by_protocol(result["metrics"]),
+        curves=[
+            (
+                svg_of_curves(_distances(rows, result), "images seen", "FID"),
+                "FID at a smaller N than the result, and so higher.",
+            ),
+            *((_curve(rows, key), caption) for key, caption in CURVES.items()),
+        ],
         samples=[(f"{images:,}", embedded(file)) for images, file in _spread(samples, 6)],
         final=embedded(samples[-1][1]) if samples else "",
         denoising=embedded(folder.path / "denoising.png"),
         speed=_median([row["images_per_second"] for row in rows if "images_per_second" in row]),
     )
     write_text(folder.report, page)
+
+
+def _curve(rows: Rows, key: str) -> str:
+    name = key.replace("_", " ")
+    return svg_of_curves([(name, _series(rows, key))], "images seen", name)
 
 
 def _series(rows: Rows, key: str) -> list[tuple[float, float]]:

@@ -21,7 +21,8 @@ from ddpm_lab.diffusion.model import DataShape
 from ddpm_lab.diffusion.sampling import Drawing
 from ddpm_lab.evaluation.evaluator import evaluate_images, evaluators, measure
 from ddpm_lab.evaluation.held_out_loss import held_out_record
-from ddpm_lab.evaluation.measurement import describe, failures, settled
+from ddpm_lab.evaluation.measurement import failures, settled
+from ddpm_lab.evaluation.result_table import result_lines
 from ddpm_lab.inference.trained_run import describe_generation, guides
 from ddpm_lab.reports.run_report import write_report
 from ddpm_lab.runtime import distributed
@@ -236,8 +237,8 @@ class Execution:
         }  # fmt: skip
         write_report(self.folder, result)
         write_json(self.folder.result, result)
-        for line in results:
-            say(describe(line))
+        for line in result_lines(results):
+            say(line)
         say(f"report: {self.folder.report}")
         if why := failures(results):
             raise Stopped(

@@ -103,7 +103,9 @@ def test_evaluate_measures_a_run_and_an_npz_alike(smoke_run: Path, quick: Quick,
     assert quick("sample", smoke_run, "-n", "32", "--out", tmp_path / "x.npz").returncode == 0
     by_npz = quick("evaluate", tmp_path / "x.npz", "--dataset", "{name: shapes, size: 16, count: 256}")
     assert by_npz.returncode == 0, by_npz.stderr
-    run, npz = (re.findall(r"^FID .*; (\S.* weights);", done.stdout, re.MULTILINE) for done in (by_run, by_npz))
+    run, npz = (
+        re.findall(r"^fashion_cnn.* N = 32 .*; (\S.* weights), seed", done.stdout, re.MULTILINE) for done in (by_run, by_npz)
+    )
     assert run == npz, "the images carry how they were made"
     assert "10 steps, ema weights" in run[0]
 

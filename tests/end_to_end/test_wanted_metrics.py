@@ -8,7 +8,7 @@ import torch
 from ddpm_lab.config.load import load_recipe
 from ddpm_lab.config.part import Choice
 from ddpm_lab.evaluation.evaluator import Evaluator, evaluate_images, evaluators, numbered, suited_first
-from ddpm_lab.evaluation.measurement import describe
+from ddpm_lab.evaluation.result_table import result_lines
 from ddpm_lab.runner.preflight import lines as check_lines
 from registry.datasets import ImageSet
 from registry.datasets.shapes import shapes
@@ -85,10 +85,10 @@ def test_an_extractor_on_other_data_is_labelled_wherever_its_value_stands(data: 
     images = data.test.images[:30]
     (fid, *_) = evaluate_images([Evaluator(Choice("fashion_cnn", {}), data, CPU)], numbered([images]), 30, {})
     assert fid["extractor"] == "fashion_cnn", "by which values are compared"
-    assert "(fashion_cnn, not made for this data, N = 30" in describe(fid)
+    assert "fashion_cnn, not made for this data, N = 30 against" in "\n".join(result_lines([fid]))
     garments = ImageSet("fashion_mnist", data.train, data.test, data.class_names, "here", "none")
     (fid, *_) = evaluate_images([Evaluator(Choice("fashion_cnn", {}), garments, CPU)], numbered([images]), 30, {})
-    assert "(fashion_cnn, N = 30" in describe(fid)
+    assert "fashion_cnn, N = 30 against" in "\n".join(result_lines([fid]))
 
 
 def test_one_that_fits_comes_first(data: ImageSet, monkeypatch: pytest.MonkeyPatch) -> None:
