@@ -17,11 +17,6 @@ from ddpm_lab.storage.run_folder import RunFolder
 from registry.files import PICTURE, YAML, read_file, read_text
 
 Rows = list[dict[str, Any]]
-CURVES = {
-    "loss": "Training loss.",
-    "learning_rate": "Learning rate.",
-    "gradient_norm": "Norm of the gradient, before clipping.",
-}
 
 
 def write_report(folder: RunFolder, result: dict[str, Any]) -> None:
@@ -41,11 +36,13 @@ def write_report(folder: RunFolder, result: dict[str, Any]) -> None:
         resolved=read_text(folder.experiment, YAML),
         groups=by_protocol(result["metrics"]),
         curves=[
+            (_curve(rows, "loss"), "Training loss."),
             (
                 svg_of_curves(_distances(rows, result), "images seen", "FID"),
-                "FID at a smaller N than the result, and so higher.",
+                "FID, at a smaller N than the result and so higher.",
             ),
-            *((_curve(rows, key), caption) for key, caption in CURVES.items()),
+            (_curve(rows, "learning_rate"), "Learning rate."),
+            (_curve(rows, "gradient_norm"), "Norm of the gradient, before clipping."),
         ],
         samples=[(f"{images:,}", embedded(file)) for images, file in _spread(samples, 6)],
         final=embedded(samples[-1][1]) if samples else "",
