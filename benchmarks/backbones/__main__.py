@@ -5,6 +5,7 @@ python -m benchmarks.backbones      writes benchmarks/reports/backbones/report.j
 
 from __future__ import annotations
 
+import argparse
 import statistics
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import ddpm_lab
+from benchmarks.common import command
 from benchmarks.common.reporting import RECIPE, REPORTS, surroundings, write_table
 from ddpm_lab.config.load import load_recipe
 from ddpm_lab.diffusion.build import build_data, build_model, build_objective
@@ -45,9 +47,10 @@ NETWORKS = {
 
 
 def main() -> None:
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     for name in NETWORKS:
-        command = [sys.executable, "-m", "ddpm_lab", "run", RECIPE, *_overrides(name), "--id", name, "--results", str(RESULTS)]
-        subprocess.run(command, check=True)
+        words = [sys.executable, "-m", "ddpm_lab", "run", RECIPE, *_overrides(name), "--id", name, "--results", str(RESULTS)]
+        subprocess.run(words, check=True)
     speeds = _speeds()
     rows = [_row(name, speeds[name]) for name in NETWORKS]
     report = {"recipe": RECIPE, "budget": BUDGET, "networks": NETWORKS, "rows": rows, "environment": surroundings()}
@@ -115,4 +118,4 @@ def _table(rows: list[dict[str, Any]]) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    command.execute(main)

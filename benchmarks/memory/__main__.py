@@ -5,11 +5,13 @@ python -m benchmarks.memory      writes benchmarks/reports/memory/report.json an
 
 from __future__ import annotations
 
+import argparse
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
+from benchmarks.common import command
 from benchmarks.common.reporting import REPORTS, write_table
 from benchmarks.common.timing import peak_of
 from ddpm_lab.storage.json_text import read_json, write_json
@@ -34,6 +36,7 @@ RUNS = {
 
 
 def main() -> None:
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     rows = []
     for name, (size, backbone) in RUNS.items():
         rows.append({"name": name, "size": size, "backbone": backbone, **_measured(size, backbone)})
@@ -63,4 +66,4 @@ def _table(rows: list[dict[str, Any]]) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    command.execute(main)
