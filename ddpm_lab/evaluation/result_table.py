@@ -21,8 +21,10 @@ def result_lines(records: Iterable[Record]) -> Iterator[str]:
         yield from aligned([["metric", "value", "95 %", "floor"], *rows])
     for how, members in groups.items():
         yield how
-        fingerprints = ", ".join(f"{record['metric']} {record['fingerprint']}" for record in members)
-        yield from textwrap.wrap(f"protocol: {fingerprints}", WIDTH, initial_indent="  ", subsequent_indent="  ")
+        # Joined by a hard space for a moment, so that no line ends between a metric and its fingerprint.
+        fingerprints = ", ".join(f"{record['metric']}\xa0{record['fingerprint']}" for record in members)
+        for line in textwrap.wrap(f"protocol: {fingerprints}", WIDTH, initial_indent="  ", subsequent_indent="  "):
+            yield line.replace("\xa0", " ")
     for record in records:
         if record["value"] is None:
             yield f"{record['metric']} unavailable ({record['extractor']}: {record['unavailable']})"

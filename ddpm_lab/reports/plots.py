@@ -12,9 +12,18 @@ NEAR = 5  # times: a floor further down would squeeze what is to be compared int
 
 
 def svg_of_curves(
-    curves: Sequence[tuple[str, Points]], across: str, up: str, *, logarithmic: bool = False, floor: float | None = None
+    curves: Sequence[tuple[str, Points]],
+    across: str,
+    up: str,
+    *,
+    logarithmic: bool = False,
+    floor: float | None = None,
+    wide: bool = True,
 ) -> str:
-    """Named curves over `across`; nothing without points. `logarithmic`: the x-axis. `floor`: a line below them, if near."""
+    """Named curves over `across`; nothing without points.
+
+    `logarithmic`: the x-axis. `floor`: a line below them, if near. `wide`: a logarithmic y-axis where values differ tenfold.
+    """
     if not any(points for _, points in curves):
         return ""
     from matplotlib.figure import Figure  # slow to import
@@ -28,7 +37,7 @@ def svg_of_curves(
     if floor is not None and floor * NEAR > min(values):
         values.append(floor)
         axes.axhline(floor, linestyle=":", color=INK, label="floor")
-    if min(values) > 0 and max(values) > 10 * min(values):
+    if wide and min(values) > 0 and max(values) > 10 * min(values):
         axes.set_yscale("log")
         plain_numbers(axes.yaxis)
     if logarithmic:

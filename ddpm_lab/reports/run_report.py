@@ -41,7 +41,7 @@ def write_report(folder: RunFolder, result: dict[str, Any]) -> None:
                 svg_of_curves(_distances(rows, result), "images seen", "FID"),
                 "FID, at a smaller N than the result and so higher.",
             ),
-            (_curve(rows, "learning_rate"), "Learning rate."),
+            (_curve(rows, "learning_rate", wide=False), "Learning rate."),
             (_curve(rows, "gradient_norm"), "Norm of the gradient, before clipping."),
         ],
         samples=[(f"{images:,}", embedded(file)) for images, file in _spread(samples, 6)],
@@ -52,9 +52,9 @@ def write_report(folder: RunFolder, result: dict[str, Any]) -> None:
     write_text(folder.report, page)
 
 
-def _curve(rows: Rows, key: str) -> str:
+def _curve(rows: Rows, key: str, wide: bool = True) -> str:
     name = key.replace("_", " ")
-    return svg_of_curves([(name, _series(rows, key))], "images seen", name)
+    return svg_of_curves([(name, _series(rows, key))], "images seen", name, wide=wide)
 
 
 def _series(rows: Rows, key: str) -> list[tuple[float, float]]:
