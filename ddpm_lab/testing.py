@@ -144,8 +144,10 @@ def _schedule(make: Callable[[int], NoisePath]) -> None:
         _require(isinstance(path, NoisePath) and path.steps == steps, "a schedule gives a NoisePath of T knots")
         level = torch.linspace(0, steps - 1, 64, dtype=torch.float64)
         alpha, sigma = path.at(level)
-        size = {"variance_preserving": alpha**2 + sigma**2, "flow": alpha + sigma, "variance_exploding": alpha}[path.kind]
-        _require(bool(((size - 1).abs() < 1e-9).all()), f"a {path.kind} path stays on its curve between the knots")
+        _require(
+            bool(((path.curve.length(alpha, sigma) - 1).abs() < 1e-9).all()),
+            f"a {path.kind} path stays on its curve between the knots",
+        )
         _require(bool((path.log_snr(level).diff() < 0).all()), "the log SNR falls")
         inner = level[1:-1]
         _require(bool(((path.level(path.log_snr(inner)) - inner).abs() < 1e-4).all()), "level undoes log_snr")
@@ -261,7 +263,7 @@ def _backbone(make: Callable[..., nn.Module]) -> None:
 
 def _perfect(path: NoisePath) -> Callable[[Tensor, Tensor], Denoised]:
     def denoise(x: Tensor, level: Tensor) -> Denoised:
-        alpha, sigma = (value.to(x.dtype) for value in path.at(level))
+        alpha, sigma = path.at(level)
         x0 = alpha * 0.25 / (alpha**2 * 0.25 + sigma**2) * x
         return Denoised(x0, (x - alpha * x0) / sigma, None)
 

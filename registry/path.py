@@ -7,6 +7,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from registry.curve import CURVES, Curve
+
 Kind = Literal["variance_preserving", "flow", "variance_exploding"]
 
 
@@ -15,12 +17,11 @@ class NoisePath:
 
     A point of the curve is held as its angle phi = atan2(sigma, alpha) in [0, pi/2], which stays finite at zero
     signal and at zero noise, and grows with the level. Between knots the angle is interpolated linearly, so every
-    point lies on the curve exactly: variance preserving alpha^2 + sigma^2 = 1, flow alpha + sigma = 1, variance
-    exploding alpha = 1. Levels are real numbers in [0, T - 1], 0 the least noisy. All arithmetic is float64.
+    point lies on the curve exactly. Levels are real numbers in [0, T - 1], 0 the least noisy. All arithmetic is float64.
     """
 
-    def __init__(self, angle: Tensor, kind: Kind) -> None:
-        """angle: [T] knots in radians, strictly increasing.
+    def __init__(self, angle: Tensor, kind: Kind | Curve) -> None:
+        """angle: [T] knots in radians, strictly increasing. kind: a curve, or the name of one of `registry.curve`.
 
         Raises:
             ValueError: the knots do not increase or leave [0, pi/2].
@@ -31,7 +32,12 @@ class NoisePath:
         if not 0 <= float(angle[0]) <= float(angle[-1]) <= torch.pi / 2:
             raise ValueError("the angles of a noise path lie between 0 (no noise) and pi/2 (no signal)")
         self.angle = angle
-        self.kind = kind
+        self.curve = kind if isinstance(kind, Curve) else CURVES[kind]
+
+    @property
+    def kind(self) -> str:
+        """The name of its curve."""
+        return self.curve.name
 
     @classmethod
     def from_betas(cls, betas: Tensor) -> NoisePath:
@@ -46,7 +52,7 @@ class NoisePath:
         return cls.from_betas((1 - alpha_bar[1:] / alpha_bar[:-1]).clamp(max=max_beta))
 
     @classmethod
-    def from_log_snr(cls, log_snr: Tensor, kind: Kind) -> NoisePath:
+    def from_log_snr(cls, log_snr: Tensor, kind: Kind | Curve) -> NoisePath:
         """The path with these log SNRs at its knots, [T], falling."""
         return cls(torch.atan(torch.exp(-0.5 * log_snr.to(torch.float64))), kind)
 
@@ -54,13 +60,13 @@ class NoisePath:
         """sigma / alpha times `factor` at each level: the log SNR falls by 2 ln factor (Hoogeboom et al. 2023, section 3)."""
         if factor == 1:
             return self
-        return NoisePath(torch.atan2(factor * torch.sin(self.angle), torch.cos(self.angle)), self.kind)
+        return NoisePath(torch.atan2(factor * torch.sin(self.angle), torch.cos(self.angle)), self.curve)
 
     def with_zero_terminal_snr(self) -> NoisePath:
         """alpha shifted and stretched: none at the last knot, the first as it was (Lin et al. 2024, algorithm 1)."""
         alpha = torch.cos(self.angle)
         stretched = (alpha - alpha[-1]) * alpha[0] / (alpha[0] - alpha[-1])
-        return NoisePath(torch.acos(stretched), self.kind)
+        return NoisePath(torch.acos(stretched), self.curve)
 
     def adapted(self, zero_terminal_snr: bool, shift: float) -> NoisePath:
         """What the options of every variance-preserving schedule ask for."""
@@ -78,21 +84,15 @@ class NoisePath:
 
     def to(self, device: torch.device | str) -> NoisePath:
         """The same path on another device."""
-        return NoisePath(self.angle.to(device), self.kind)
+        return NoisePath(self.angle.to(device), self.curve)
 
     def at(self, level: Tensor) -> tuple[Tensor, Tensor]:
         """alpha and sigma, float64, in the shape of `level`."""
-        return self._point(self._angle(level))
+        return self.curve.point(self._angle(level))
 
     def start_std(self, level: Tensor) -> Tensor:
-        """The standard deviation of the noise that sampling starts from at `level`, float64: the prior of the reverse process.
-
-        Where the variance explodes (Karras et al. 2022, algorithm 1) and on the flow it is sigma, that of the noise in x_t: a
-        grid may start below t = 1. A variance-preserving path starts from N(0, I) as published (Ho et al. 2020, algorithm 2),
-        though a trace of signal is left in training.
-        """
-        _, sigma = self.at(level)
-        return torch.ones_like(sigma) if self.kind == "variance_preserving" else sigma
+        """The standard deviation of the noise that sampling starts from at `level`, float64."""
+        return self.curve.start_std(self.at(level)[1])
 
     def log_snr(self, level: Tensor) -> Tensor:
         """log(alpha^2 / sigma^2), float64; -inf where no signal is left."""
@@ -128,11 +128,3 @@ class NoisePath:
             return self.angle[0].expand(level.shape)
         below = self._knot_below(level)
         return torch.lerp(self.angle[below], self.angle[below + 1], level - below)
-
-    def _point(self, angle: Tensor) -> tuple[Tensor, Tensor]:
-        alpha, sigma = torch.cos(angle), torch.sin(angle)
-        if self.kind == "variance_preserving":
-            return alpha, sigma
-        if self.kind == "flow":
-            return alpha / (alpha + sigma), sigma / (alpha + sigma)
-        return torch.ones_like(alpha), sigma / alpha

@@ -67,8 +67,8 @@ def require_fit(experiment: Experiment, model: Model, objective: Objective) -> N
 def warnings(experiment: Experiment, model: Model, objective: Objective, std: float) -> Iterator[str]:
     """What will train, and probably not as it was meant. `std` is the standard deviation of the data."""
     path, sampling = model.diffusion.path, experiment.sampling
-    snr = terminal_snr(path)
-    if path.kind == "variance_preserving" and snr > NEARLY_NOISE:
+    snr, last = terminal_snr(path), _all(path)[-1:]
+    if snr > NEARLY_NOISE and bool(path.start_std(last) > path.at(last)[1]):
         yield (
             f"terminal SNR {snr:.2e} is above {NEARLY_NOISE:g}: training ends before pure noise, sampling begins with it; scale"
             " the schedule to T, take more timesteps, or zero_terminal_snr"

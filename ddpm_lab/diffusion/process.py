@@ -80,7 +80,7 @@ class Diffusion:
             x0, eps, extra = denoise(x, level, y)
             if clip is False:
                 return Denoised(x0, eps, extra)
-            alpha, sigma = (value.to(x.dtype) for value in self.path.at(level))
+            alpha, sigma = self.path.at(level)
             x0 = x0.clamp(-1, 1) if clip is True else thresholded(x0, clip)
             return Denoised(x0, (x - alpha * x0) / sigma, extra)
 

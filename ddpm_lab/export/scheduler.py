@@ -6,6 +6,7 @@ import torch
 
 from ddpm_lab.config.schema import Experiment
 from ddpm_lab.export.component import Component, Inexpressible
+from registry.curve import VariancePreserving
 from registry.path import NoisePath
 from registry.samplers import SAMPLERS
 from registry.targets import TARGETS
@@ -23,7 +24,7 @@ def scheduler(experiment: Experiment, path: NoisePath, noisy: bool) -> Component
         Inexpressible: these schedulers know no such path or target.
     """
     prediction = TARGETS.part(experiment.target.name).traits.diffusers
-    if path.kind != "variance_preserving":
+    if not isinstance(path.curve, VariancePreserving):
         raise Inexpressible(f"its DDPM and DDIM take variance-preserving paths only, and '{experiment.schedule.name}' is none")
     if prediction is None:
         known = ", ".join(part.name for part in TARGETS if part.traits.diffusers)

@@ -36,7 +36,7 @@ def classifier_free(
         over = tuple(range(1, x.ndim))
         ratio = with_class.x0.std(dim=over, keepdim=True) / strong.x0.std(dim=over, keepdim=True)
         x0 = strong.x0 * (rescale * ratio + 1 - rescale)
-        alpha, sigma = (value.to(x.dtype) for value in path.at(level))
+        alpha, sigma = path.at(level)
         return Denoised(x0, (x - alpha * x0) / sigma, strong.extra)
 
     return guided

@@ -35,7 +35,8 @@ Noise = Callable[[], Tensor]
 class Step(NamedTuple):
     """One reverse step t -> s: the level of t, alpha and sigma of both, float64 scalars, and the level of s.
 
-    The last step ends at the clean image, alpha 1 and sigma 0, which has no level.
+    The last step ends at the clean image, alpha 1 and sigma 0, which has no level. A scalar times an image keeps the image's
+    precision: a tensor without dimensions never promotes one that has some.
     """
 
     level: Tensor
@@ -74,7 +75,7 @@ class Grid:
 
     def start(self, noise: Tensor) -> Tensor:
         """The starting point: noise of the size that the path gives it at the first level."""
-        return noise * self.path.start_std(self.levels[0]).to(noise.dtype)
+        return noise * self.path.start_std(self.levels[0])
 
     def __iter__(self) -> Iterator[Step]:
         alpha, sigma = self.path.at(self.levels)

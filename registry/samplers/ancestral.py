@@ -14,7 +14,8 @@ def ancestral(denoise: Denoise, grid: Grid, noise: Noise) -> Tensor:
         x0, _, extra = denoise(x, level)
         beta = forward_variance(alpha_t, sigma_t, alpha_s, sigma_s)
         # Posterior mean, Kingma et al. 2021, eq. 26-27.
-        x = (alpha_t / alpha_s * sigma_s**2 / sigma_t**2).to(x.dtype) * x + (alpha_s * beta / sigma_t**2).to(x.dtype) * x0
+        x = alpha_t / alpha_s * sigma_s**2 / sigma_t**2 * x + alpha_s * beta / sigma_t**2 * x0
         if sigma_s > 0:
+            # A variance may have one value for each image, which would make float64 of them.
             x = x + grid.variance(alpha_t, sigma_t, alpha_s, sigma_s, extra).sqrt().to(x.dtype) * noise()
     return x

@@ -30,5 +30,5 @@ class Churn(NamedTuple):
         level = grid.path.level(-2 * torch.log(ratio * (1 + gamma)))
         alpha, sigma = grid.path.at(level)
         added = ((sigma / alpha) ** 2 - ratio**2).clamp(min=0).sqrt() * self.noise
-        x = alpha.to(x.dtype) * (x / step.alpha_t.to(x.dtype) + added.to(x.dtype) * noise())
+        x = alpha * (x / step.alpha_t + added * noise())
         return x, step._replace(level=level, alpha_t=alpha, sigma_t=sigma)

@@ -14,7 +14,7 @@ def ddim(denoise: Denoise, grid: Grid, noise: Noise, *, eta: Fraction = 0.0) -> 
     for level, alpha_t, sigma_t, alpha_s, sigma_s, _ in grid:
         x0, eps, _ = denoise(x, level)
         variance = eta**2 * forward_variance(alpha_t, sigma_t, alpha_s, sigma_s) * (sigma_s / sigma_t) ** 2
-        x = alpha_s.to(x.dtype) * x0 + (sigma_s**2 - variance).clamp(min=0).sqrt().to(x.dtype) * eps
+        x = alpha_s * x0 + (sigma_s**2 - variance).clamp(min=0).sqrt() * eps
         if eta > 0 and sigma_s > 0:
-            x = x + variance.sqrt().to(x.dtype) * noise()
+            x = x + variance.sqrt() * noise()
     return x

@@ -19,10 +19,10 @@ def dpmpp_2m_sde(denoise: Denoise, grid: Grid, noise: Noise, *, eta: NonNegative
         x0, h = denoise(x, step.level).x0, step.h
         decay = torch.exp(-eta * h) if eta else torch.ones_like(h)  # 0 at the last step, whose h is infinite
         gain = -step.alpha_s * torch.expm1(-(1 + eta) * h)
-        moved = (step.sigma_s / step.sigma_t * decay).to(x.dtype) * x + gain.to(x.dtype) * x0
+        moved = (step.sigma_s / step.sigma_t * decay) * x + gain * x0
         if before is not None and h_before is not None and step.is_finite:
-            moved = moved + (gain * h / (2 * h_before)).to(x.dtype) * (x0 - before)
+            moved = moved + (gain * h / (2 * h_before)) * (x0 - before)
         if eta > 0 and step.sigma_s > 0:
-            moved = moved + (step.sigma_s * (1 - decay**2).sqrt()).to(x.dtype) * noise()
+            moved = moved + (step.sigma_s * (1 - decay**2).sqrt()) * noise()
         before, h_before, x = x0, h if step.is_finite else None, moved
     return x

@@ -27,5 +27,5 @@ def euler(
     for planned in grid:
         x, step = stir(x, planned, grid, noise)
         x0, eps, _ = denoise(x, step.level)
-        x = step.alpha_s.to(x.dtype) * x0 + step.sigma_s.to(x.dtype) * eps
+        x = step.alpha_s * x0 + step.sigma_s * eps
     return x

@@ -19,14 +19,13 @@ def lms(denoise: Denoise, grid: Grid, noise: Noise, *, order: Count = 4) -> Tens
     places: list[float] = []
     for step in grid:
         x0, eps, _ = denoise(x, step.level)
-        alpha_s, sigma_s = step.alpha_s.to(x.dtype), step.sigma_s.to(x.dtype)
         if step.from_noise:
-            x = alpha_s * x0 + sigma_s * eps
+            x = step.alpha_s * x0 + step.sigma_s * eps
             continue
         slopes, places = [*slopes, eps][-order:], [*places, float(step.sigma_t / step.alpha_t)][-order:]
         shares = _shares(places, places[-1], float(step.sigma_s / step.alpha_s))
         moved = torch.stack([share * slope for share, slope in zip(shares, slopes, strict=True)]).sum(dim=0)
-        x = alpha_s * (x / step.alpha_t.to(x.dtype) + moved)
+        x = step.alpha_s * (x / step.alpha_t + moved)
     return x
 
 

@@ -41,7 +41,7 @@ def _moved(x: Tensor, step: Step, past: list[Known], end: Known | None) -> Tenso
     The matrix equation of Zhao et al. 2023, theorem 3.1, solved as it stands: there B(h) cancels.
     """
     (x0, now), h = past[-1], step.h
-    moved = (step.sigma_s / step.sigma_t).to(x.dtype) * x - (step.alpha_s * torch.expm1(-h)).to(x.dtype) * x0
+    moved = (step.sigma_s / step.sigma_t) * x - (step.alpha_s * torch.expm1(-h)) * x0
     others = [*past[:-1], *([end] if end else [])]
     if not others:
         return moved
@@ -52,5 +52,5 @@ def _moved(x: Tensor, step: Step, past: list[Known], end: Known | None) -> Tenso
         integrals.append((1 - k * integrals[-1]) / h)
     shares = step.alpha_s * h * torch.linalg.solve(powers, torch.stack(integrals[1:]))
     for (other, _), place, share in zip(others, places, shares, strict=True):
-        moved = moved + (share / place).to(x.dtype) * (other - x0)
+        moved = moved + (share / place) * (other - x0)
     return moved

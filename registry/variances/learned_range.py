@@ -27,4 +27,5 @@ class LearnedRange(Variance):
         # (improved-diffusion takes the step before, which has 0.54 of it on its linear schedule).
         small = torch.where(sigma_s > 0, large * (sigma_s / sigma_t) ** 2, large / 2)
         share = (1 + extra) / 2
+        # In training alpha and sigma are [B, 1, 1, 1], which would make float64 of all.
         return torch.exp(share * torch.log(large).to(extra.dtype) + (1 - share) * torch.log(small).to(extra.dtype))
