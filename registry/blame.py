@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from registry.errors import BadInput, kind_and_reason
-from registry.plugins import SHELVES
-from registry.shelf import Part
+from registry.plugins import REGISTRIES
+from registry.registry import Part, Registry
 
 
 class PartFails(BadInput):
@@ -18,7 +18,7 @@ class PartFails(BadInput):
 
 
 @contextlib.contextmanager
-def on_behalf_of(shelf: str, name: str, problem: str) -> Iterator[None]:
+def on_behalf_of(category: str | Registry[Any, Any], name: str, problem: str) -> Iterator[None]:
     """Whatever fails in the block is put down to that part: `problem` says what it cannot do, such as `cannot be built`.
 
     Raises:
@@ -29,16 +29,17 @@ def on_behalf_of(shelf: str, name: str, problem: str) -> Iterator[None]:
     except (BadInput, KeyboardInterrupt):
         raise
     except BaseException as error:  # a plugin may die of anything
-        part = SHELVES[shelf].part(name)
+        registry = REGISTRIES[category] if isinstance(category, str) else category
+        part = registry.part(name)
         where = place_of(error) or _definition(part)
         raise PartFails(
-            f"{SHELVES[shelf].kind}: '{name}' {problem}{f' ({where})' if where else ''}: {kind_and_reason(error)}"
+            f"{registry.kind}: '{name}' {problem}{f' ({where})' if where else ''}: {kind_and_reason(error)}"
         ) from error
 
 
 def place_of(error: BaseException) -> str:
     """`plugin '/x/mine.py', line 7`: where the error passed last through a part that is not the lab's own; else nothing."""
-    files = {_file(part) for shelf in SHELVES.values() for part in shelf if not _ours(part)}
+    files = {_file(part) for registry in REGISTRIES.values() for part in registry if not _ours(part)}
     for frame, line in reversed(list(traceback.walk_tb(error.__traceback__))):
         if frame.f_code.co_filename in files:
             return f"plugin '{frame.f_code.co_filename}', line {line}"

@@ -12,12 +12,12 @@ from registry.files import YAML, read_text
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """`ddpm-lab list [CATEGORY]`."""
-    parser.add_argument("shelf", nargs="?", help="only this category, such as losses; or experiments")
+    parser.add_argument("category", nargs="?", help="only this category, such as losses; or experiments")
 
 
 def execute(arguments: argparse.Namespace) -> None:
     """Print them."""
-    print("\n".join(lines(arguments.shelf)))
+    print("\n".join(lines(arguments.category)))
 
 
 def lines(category: str | None = None) -> Iterator[str]:
@@ -26,15 +26,15 @@ def lines(category: str | None = None) -> Iterator[str]:
     Raises:
         BadInput: no category has that name.
     """
-    from registry.plugins import SHELVES, load_installed
+    from registry.plugins import REGISTRIES, load_installed
 
     if category == "experiments":
         yield from _experiments()
         return
     load_installed()
-    if category is not None and category not in SHELVES:
-        raise BadInput(f"list: no shelf named '{category}'; {did_you_mean(category, [*SHELVES, 'experiments'])}")
-    for name, parts in SHELVES.items():
+    if category is not None and category not in REGISTRIES:
+        raise BadInput(f"list: no category named '{category}'; {did_you_mean(category, [*REGISTRIES, 'experiments'])}")
+    for name, parts in REGISTRIES.items():
         if category in (None, name):
             yield name
             for part in parts:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,8 @@ from ddpm_lab.storage.run_folder import RESOLVED, recorded_hash
 from registry.beside import Plugin
 from registry.errors import BadInput, did_you_mean
 from registry.plugins import load_file, load_installed
-from registry.shelf import OptionError
+from registry.problems import MISSING, Problem, first_problem
+from registry.registry import OptionError
 
 DEFAULT_BUDGET = "cpu"
 
@@ -163,27 +164,15 @@ def _validate(tree: Tree, file: str) -> Experiment:
     try:
         return Experiment.model_validate(tree.values)
     except pydantic.ValidationError as error:
-        # An unknown key first: a misspelt key is also a missing one, and the spelling is what helps.
-        first = min(error.errors(), key=lambda one: one["type"] != "extra_forbidden")
-        key = ".".join(str(piece) for piece in first["loc"])
-        cause = first.get("ctx", {}).get("error")
+        key, text, cause = first_problem(error, Experiment)
         if isinstance(cause, OptionError):
             key = f"{key}.{cause.key}"
         elif isinstance(cause, BadInput) and str(cause).startswith("no "):
             key = f"{key}.name"
+        elif text == MISSING:
+            text += ", or start the file with `extends: base`"
         origin = tree.last_origin_of(cause.keys if isinstance(cause, Conflict) else [key], file)
-        raise BadInput(f"{origin}: {key + ': ' if key else ''}{_explain(first, cause)}") from None
-
-
-def _explain(error: Mapping[str, Any], cause: Exception | None) -> str:
-    if cause is not None:
-        return str(cause)
-    if error["type"] == "missing":
-        return "this key is missing; give it a value, or start the file with `extends: base`"
-    if error["type"] == "extra_forbidden":
-        return f"no such key; {did_you_mean(str(error['loc'][-1]), _keys_at(error['loc'][:-1]))}"
-    expected = error["msg"].replace("valid tuple", "list")
-    return f"{expected[0].lower()}{expected[1:]}, got {error['input']!r}"
+        raise BadInput(f"{origin}: {Problem(key, text, cause)}") from None
 
 
 def _defaults(section: type[pydantic.BaseModel]) -> dict[str, Any]:
@@ -197,12 +186,3 @@ def _defaults(section: type[pydantic.BaseModel]) -> dict[str, Any]:
         elif inspect.isclass(field.annotation) and issubclass(field.annotation, pydantic.BaseModel):
             found[key] = _defaults(field.annotation)
     return {key: value for key, value in found.items() if value}
-
-
-def _keys_at(location: tuple[int | str, ...]) -> Iterable[str]:
-    model: Any = Experiment
-    for piece in location:
-        annotation = model.model_fields[piece].annotation
-        # `EMA | None` -> EMA
-        model = next(kind for kind in (annotation, *getattr(annotation, "__args__", ())) if hasattr(kind, "model_fields"))
-    return model.model_fields  # type: ignore[no-any-return]

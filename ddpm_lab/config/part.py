@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import BeforeValidator, InstanceOf, PlainSerializer
+from pydantic_core import core_schema
 
 from registry.errors import BadInput
-from registry.shelf import Shelf
+from registry.registry import Registry
 
 
 @dataclass(frozen=True)
@@ -35,15 +35,26 @@ def read_choice(value: Any, check: Callable[[str, Mapping[str, Any]], Mapping[st
         return value
     mapping = {"name": value} if isinstance(value, str) else value
     if not isinstance(mapping, dict) or not isinstance(mapping.get("name"), str):
-        raise BadInput(f"expected the name of a {noun}, or {{name: ..., option: ...}}, got {value!r}")
+        article = "an" if noun[0] in "aeiou" else "a"
+        raise BadInput(f"expected the name of {article} {noun}, or {{name: ..., option: ...}}, got {value!r}")
     options = {key: option for key, option in mapping.items() if key != "name"}
     return Choice(mapping["name"], check(mapping["name"], options))
 
 
-def from_shelf(shelf: Shelf[Any]) -> Any:
-    """The annotation of a field that holds a `Choice` of that shelf; `loss: l1` is short for `loss: {name: l1}`."""
-    return Annotated[
-        InstanceOf[Choice],
-        BeforeValidator(lambda value: read_choice(value, shelf.check, shelf.kind)),
-        PlainSerializer(Choice.flat),
-    ]
+@dataclass(frozen=True)
+class PartOf:
+    """Beside the type of a field: it holds a part of that registry. `loss: l1` is short for `loss: {name: l1}`."""
+
+    registry: Registry[Any, Any]
+
+    def read(self, value: Any) -> Any:
+        """What YAML has there, checked."""
+        return read_choice(value, self.registry.check, self.registry.kind)
+
+    def flat(self, value: Any) -> Any:
+        """The same as YAML has it."""
+        return value.flat()
+
+    def __get_pydantic_core_schema__(self, source: object, handler: object) -> core_schema.CoreSchema:
+        written = core_schema.plain_serializer_function_ser_schema(self.flat)
+        return core_schema.no_info_plain_validator_function(self.read, serialization=written)

@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from ddpm_lab.config.learning_rate import Rate
-from ddpm_lab.config.part import Choice, from_shelf
+from ddpm_lab.config.part import Choice, PartOf, read_choice
+from registry.averages import AVERAGES
+from registry.backbones import BACKBONES
+from registry.datasets import DATASETS
 from registry.errors import BadInput, did_you_mean
+from registry.features import FEATURES
+from registry.grids import GRIDS
 from registry.guidance import GUIDANCE
+from registry.levels import LEVELS
+from registry.losses import LOSSES
 from registry.metrics import METRICS, USUAL
+from registry.optimizers import OPTIMIZERS
 from registry.options import Count, Fraction, NonNegativeInt, Positive
-from registry.plugins import SHELVES
-from registry.shelf import OptionError
-
-
-def _field(shelf: str) -> Any:
-    return from_shelf(SHELVES[shelf])
+from registry.registry import OptionError, Registry
+from registry.samplers import SAMPLERS
+from registry.schedules import SCHEDULES
+from registry.targets import TARGETS
+from registry.variances import VARIANCES
+from registry.weightings import WEIGHTINGS
 
 
 class Conflict(ValueError):
@@ -32,41 +42,33 @@ class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
-def _read_averages(value: Any) -> Any:
-    """One average or several; `{half_life: 15000}` is short for `{name: exponential, half_life: 15000}`."""
-    if isinstance(value, (list, tuple)):
-        return tuple(_read_average(one, f"{number}.") for number, one in enumerate(value)) or None
-    return None if value is None else _read_average(value, "")
+class _AveragesOf(PartOf):
+    """One average, several, or none; `{half_life: 15000}` is short for `{name: exponential, half_life: 15000}`."""
 
+    def read(self, value: Any) -> Any:
+        if isinstance(value, (list, tuple)):
+            return tuple(self._read_one(one, f"{number}.") for number, one in enumerate(value)) or None
+        return None if value is None else self._read_one(value, "")
 
-def _read_average(value: Any, place: str) -> Choice:
-    if isinstance(value, Choice):
-        return value
-    mapping = {"name": value} if isinstance(value, str) else value
-    if not isinstance(mapping, dict):
-        raise BadInput(f"expected an average such as {{half_life: 15000}} or {{name: power, std: 0.1}}, got {value!r}")
-    options = {"name": "exponential", **mapping}
-    name = options.pop("name")
-    if not isinstance(name, str):
-        raise BadInput(f"expected the name of an average, got {name!r}")
-    try:
-        return Choice(name, SHELVES["averages"].check(name, options))
-    except OptionError as error:
-        raise OptionError(f"{place}{error.key}", str(error)) from None
+    def flat(self, value: Any) -> Any:
+        return [one.flat() for one in value] if isinstance(value, tuple) else value and value.flat()
 
-
-def _flat_averages(value: Any) -> Any:
-    return [one.flat() for one in value] if isinstance(value, tuple) else value and value.flat()
-
-
-_Averages = Annotated[Any, BeforeValidator(_read_averages), PlainSerializer(_flat_averages)]
+    def _read_one(self, value: Any, place: str) -> Choice:
+        if isinstance(value, dict):
+            value = {"name": "exponential", **value}
+        elif not isinstance(value, (str, Choice)):
+            raise BadInput(f"expected an average such as {{half_life: 15000}} or {{name: power, std: 0.1}}, got {value!r}")
+        try:
+            return read_choice(value, self.registry.check, "average")
+        except OptionError as error:
+            raise OptionError(f"{place}{error.key}", str(error)) from None
 
 
 class Train(_Section):
     images: Count
     batch: Count = 128
     accumulate: Count = 1
-    optimizer: _field("optimizers") = Choice("AdamW", {})  # type: ignore[valid-type]
+    optimizer: Annotated[Choice, PartOf(OPTIMIZERS)] = Choice("AdamW", {})
     rate: Rate
     clip: Positive | None = 1.0
     label_dropout: Fraction = 0.1
@@ -75,7 +77,9 @@ class Train(_Section):
     memory_format: Literal["auto", "contiguous", "channels_last"] = "auto"
     compile: bool | Literal["auto"] = "auto"  # torch.compile, for training
     threads: Count | Literal["auto"] = "auto"
-    ema: _Averages  # null: none; several: the first is the one that images are drawn from
+    ema: Annotated[
+        Choice | tuple[Choice, ...] | None, _AveragesOf(AVERAGES)
+    ]  # null: none; several: the first is the one that images are drawn from
     on_nonfinite: Literal["stop", "skip"] = "stop"  # a step whose loss or gradient is no number
     samples_every: Count | None = None  # images
     snapshots_every: Count | None = None  # images; EMA weights that are kept
@@ -90,10 +94,10 @@ class Train(_Section):
 
 
 class Sampling(_Section):
-    sampler: _field("samplers") = Choice("ddim", {"eta": 0.0})  # type: ignore[valid-type]
-    grid: _field("grids") = Choice("uniform", {})  # type: ignore[valid-type]
+    sampler: Annotated[Choice, PartOf(SAMPLERS)] = Choice("ddim", {"eta": 0.0})
+    grid: Annotated[Choice, PartOf(GRIDS)] = Choice("uniform", {})
     steps: Count = 50
-    guidance: _field("guidance") = Choice("classifier_free", {"scale": 1.0})  # type: ignore[valid-type]
+    guidance: Annotated[Choice, PartOf(GUIDANCE)] = Choice("classifier_free", {"scale": 1.0})
     clip: bool | Fraction = True  # x_0 to [-1, 1]; a number: that quantile of its size, as dynamic thresholding
     batch: Count = 256
     seed: NonNegativeInt = 0
@@ -113,7 +117,7 @@ def _read_metrics(value: Any) -> Any:
 
 
 class Evaluate(_Section):
-    features: Annotated[tuple[_field("features"), ...], Field(strict=False)] = ()  # type: ignore[valid-type]
+    features: Annotated[tuple[Annotated[Choice, PartOf(FEATURES)], ...], Field(strict=False)] = ()
     n: _Images = 2000
     every: Count | None = None  # images
     n_during: _Images = 500
@@ -151,16 +155,16 @@ class Experiment(_Section):
     """All that a run depends on. `resolved.yaml` in a run's folder holds one, complete."""
 
     seed: NonNegativeInt = 0
-    dataset: _field("datasets")  # type: ignore[valid-type]
+    dataset: Annotated[Choice, PartOf(DATASETS)]
     classes: bool = False
     timesteps: Annotated[int, Field(gt=0, le=1_000_000)] = 1000  # T
-    schedule: _field("schedules")  # type: ignore[valid-type]
-    levels: _field("levels") = Choice("uniform", {})  # type: ignore[valid-type]
-    target: _field("targets")  # type: ignore[valid-type]
-    loss: _field("losses")  # type: ignore[valid-type]
-    weighting: _field("weightings") = Choice("constant", {})  # type: ignore[valid-type]
-    variance: _field("variances") = Choice("fixed_small", {})  # type: ignore[valid-type]
-    backbone: _field("backbones")  # type: ignore[valid-type]
+    schedule: Annotated[Choice, PartOf(SCHEDULES)]
+    levels: Annotated[Choice, PartOf(LEVELS)] = Choice("uniform", {})
+    target: Annotated[Choice, PartOf(TARGETS)]
+    loss: Annotated[Choice, PartOf(LOSSES)]
+    weighting: Annotated[Choice, PartOf(WEIGHTINGS)] = Choice("constant", {})
+    variance: Annotated[Choice, PartOf(VARIANCES)] = Choice("fixed_small", {})
+    backbone: Annotated[Choice, PartOf(BACKBONES)]
     train: Train
     sampling: Sampling = Sampling()
     evaluate: Evaluate = Evaluate()
@@ -200,6 +204,13 @@ class Experiment(_Section):
         return self
 
     @property
+    def parts(self) -> Iterator[tuple[Registry[Any, Any], Choice]]:
+        """Every part that a run is made of, its features aside."""
+        for key, registry in PART_FIELDS.items():
+            value: Any = functools.reduce(getattr, key.split("."), self)
+            yield from ((registry, choice) for choice in (value if isinstance(value, tuple) else (value,)) if choice)
+
+    @property
     def weights(self) -> str:
         """The weights that samples are drawn from."""
         if self.sampling.weights != "auto":
@@ -207,8 +218,15 @@ class Experiment(_Section):
         return "ema" if self.train.ema else "raw"
 
 
-# Dotted keys that hold a part: `loss: l1` stands for `{name: l1}` there, and a new name drops the old options.
-PART_KEYS = {
-    "dataset", "schedule", "levels", "target", "loss", "weighting", "variance", "backbone", "train.optimizer", "train.ema",
-    "sampling.sampler", "sampling.grid", "sampling.guidance", "track",
-}  # fmt: skip
+def _part_fields(section: type[BaseModel], above: str = "") -> Iterator[tuple[str, Registry[Any, Any]]]:
+    for key, field in section.model_fields.items():
+        if of := next((one for one in field.metadata if isinstance(one, PartOf)), None):
+            yield f"{above}{key}", of.registry
+        elif isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from _part_fields(field.annotation, f"{above}{key}.")
+
+
+# The dotted keys that hold a part, or several, and of which registry.
+PART_FIELDS = dict(_part_fields(Experiment))
+# `loss: l1` stands for `{name: l1}` there, and a new name drops the old options.
+PART_KEYS = {*PART_FIELDS, "track"}

@@ -1,45 +1,53 @@
-"""From an Experiment to the objects of a run: the only caller of the shelves."""
+"""From an Experiment to the objects of a run."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import TypeVarTuple, Unpack
 
 from ddpm_lab.config.part import Choice
 from ddpm_lab.config.schema import Experiment, Sampling
-from ddpm_lab.diffusion.model import DataShape, Model, Objective, Procedure, Sampler
+from ddpm_lab.diffusion.model import DataShape, Model, Objective, Procedure
 from ddpm_lab.diffusion.process import Diffusion
 from ddpm_lab.runtime.device import pick_memory_format
 from ddpm_lab.runtime.seeding import restart
-from registry.averages import Decay
+from registry.averages import AVERAGES, Decay
+from registry.backbones import BACKBONES
 from registry.blame import PartFails, on_behalf_of
-from registry.datasets import ImageSet
+from registry.datasets import DATASETS, ImageSet
 from registry.errors import BadInput
-from registry.features import Extractor
-from registry.guidance import Load
+from registry.features import FEATURES, Extractor
+from registry.grids import GRIDS
+from registry.guidance import GUIDANCE, Load
+from registry.levels import LEVELS
+from registry.losses import LOSSES
 from registry.path import NoisePath
-from registry.plugins import SHELVES
-from registry.samplers import Denoised, Grid
-from registry.variances import Variance
+from registry.registry import Registry
+from registry.samplers import SAMPLERS, Denoised, Grid, Sampler
+from registry.schedules import SCHEDULES
+from registry.targets import TARGETS
+from registry.variances import VARIANCES
+from registry.weightings import WEIGHTINGS
+
+Supplied = TypeVarTuple("Supplied")
+Built = TypeVar("Built")
 
 
-def _configured(shelf: str, choice: Choice) -> Callable[..., object]:
-    return SHELVES[shelf].configure(choice.name, choice.options)
-
-
-def _built(shelf: str, choice: Choice, *supplied: object) -> object:
+def _built(registry: Registry[Callable[[Unpack[Supplied]], Built], Any], choice: Choice, *supplied: Unpack[Supplied]) -> Built:
     """The part, called with what the lab supplies; what it dies of is put down to it."""
-    with on_behalf_of(shelf, choice.name, "cannot be built so"):
-        return _configured(shelf, choice)(*supplied)
+    with on_behalf_of(registry, choice.name, "cannot be built so"):
+        return registry.configure(choice.name, choice.options)(*supplied)
 
 
 def build_images(choice: Choice) -> ImageSet:
     """A data set, fetched if need be, the first and last image of each half looked at."""
-    data = _built("datasets", choice)
-    with on_behalf_of("datasets", choice.name, "is no data set"):
+    data = _built(DATASETS, choice)
+    with on_behalf_of(DATASETS, choice.name, "is no data set"):
         if not isinstance(data, ImageSet):
             raise TypeError(f"gives {type(data).__name__}, where an ImageSet is expected")
         for half in (data.train, data.test):
@@ -68,30 +76,30 @@ def build_data(experiment: Experiment) -> ImageSet:
 def build_model(experiment: Experiment, shape: DataShape, device: torch.device) -> Model:
     """Path, target and freshly initialised network; the same weights for the same seed on every machine."""
     path = build_path(experiment)
-    variance: Variance = _built("variances", experiment.variance)  # type: ignore[assignment]
+    variance = _built(VARIANCES, experiment.variance)
     classes = len(shape.class_names) if experiment.classes and shape.class_names else None
     channels = shape.image_shape[0] * (1 + variance.extra_channels)
     try:
         with _seeded(experiment.seed, "init"):
-            network = _built("backbones", experiment.backbone, shape.image_shape, classes, channels)
+            network = _built(BACKBONES, experiment.backbone, shape.image_shape, classes, channels)
     except PartFails:
         raise
     except BadInput as error:
         raise BadInput(f"backbone: {error}") from None
-    target = _built("targets", experiment.target, shape.std)
-    network.to(device, memory_format=pick_memory_format(experiment.train.memory_format, device))  # type: ignore[attr-defined]
-    return Model(Diffusion(path.to(device), target), network, variance, classes)  # type: ignore[arg-type]
+    target = _built(TARGETS, experiment.target, shape.std)
+    network.to(device).to(memory_format=pick_memory_format(experiment.train.memory_format, device))
+    return Model(Diffusion(path.to(device), target), network, variance, classes)
 
 
 def build_objective(experiment: Experiment, shape: DataShape, model: Model) -> Objective:
     """Levels, loss and weighting for that model and data."""
     path = model.diffusion.path
     with _seeded(experiment.seed, "init of the weighting"):
-        weighting = _built("weightings", experiment.weighting, shape.std)
+        weighting = _built(WEIGHTINGS, experiment.weighting, shape.std)
     return Objective(
-        _built("levels", experiment.levels, path),  # type: ignore[arg-type]
-        _configured("losses", experiment.loss),  # type: ignore[arg-type]
-        weighting.to(path.angle.device) if isinstance(weighting, nn.Module) else weighting,  # type: ignore[arg-type]
+        _built(LEVELS, experiment.levels, path),
+        LOSSES.configure(experiment.loss.name, experiment.loss.options),
+        weighting.to(path.angle.device) if isinstance(weighting, nn.Module) else weighting,
     )
 
 
@@ -99,12 +107,12 @@ def build_procedure(sampling: Sampling, model: Model, load: Load) -> Procedure:
     """The sampler on its grid, with its guidance; `load` gives the denoiser of another run."""
     path = model.diffusion.path
     sampler, grid = build_sampler(sampling, model)
-    guide = _configured("guidance", sampling.guidance)
-    with on_behalf_of("guidance", sampling.guidance.name, "cannot be built so"):
+    guide = GUIDANCE.configure(sampling.guidance.name, sampling.guidance.options)
+    with on_behalf_of(GUIDANCE, sampling.guidance.name, "cannot be built so"):
         guide(_undrawn, path, load)  # a run that cannot guide is found out here, and not after the training
     return Procedure(
         sampler,
-        lambda denoise: guide(denoise, path, load),  # type: ignore[arg-type, return-value]
+        lambda denoise: guide(denoise, path, load),
         grid,
         sampling.clip,
     )
@@ -114,7 +122,7 @@ def build_sampler(sampling: Sampling, model: Model) -> tuple[Sampler, Grid]:
     """The sampler with its options, and the levels that it visits."""
     path = model.diffusion.path
     levels = build_levels(sampling, path).to(path.angle.device)
-    return _configured("samplers", sampling.sampler), Grid(path, levels, model.variance)  # type: ignore[return-value]
+    return SAMPLERS.configure(sampling.sampler.name, sampling.sampler.options), Grid(path, levels, model.variance)
 
 
 def build_levels(sampling: Sampling, path: NoisePath) -> Tensor:
@@ -125,7 +133,7 @@ def build_levels(sampling: Sampling, path: NoisePath) -> Tensor:
     """
     if sampling.steps > path.steps:
         raise BadInput(f"sampling.steps: {sampling.steps} steps do not fit into timesteps = {path.steps}")
-    return _built("grids", sampling.grid, path, sampling.steps)  # type: ignore[return-value]
+    return _built(GRIDS, sampling.grid, path, sampling.steps)
 
 
 def _undrawn(x: Tensor, level: Tensor, y: Tensor | None) -> Denoised:
@@ -142,18 +150,18 @@ def _seeded(seed: int, purpose: str) -> Iterator[None]:
 
 def build_extractor(choice: Choice) -> Extractor:
     """A feature extractor with its weights."""
-    return _built("features", choice)  # type: ignore[return-value]
+    return _built(FEATURES, choice)
 
 
 def build_average(choice: Choice) -> Decay:
     """How fast an average forgets."""
-    return _built("averages", choice)  # type: ignore[return-value]
+    return _built(AVERAGES, choice)
 
 
 def build_path(experiment: Experiment) -> NoisePath:
     """The schedule at its T."""
     try:
-        return _built("schedules", experiment.schedule, experiment.timesteps)  # type: ignore[return-value]
+        return _built(SCHEDULES, experiment.schedule, experiment.timesteps)
     except PartFails as error:
         raise BadInput(f"{error}; it was asked for timesteps = {experiment.timesteps}") from None
     except BadInput as error:

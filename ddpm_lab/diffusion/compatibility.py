@@ -15,7 +15,6 @@ from ddpm_lab.diffusion.stability import amplification
 from registry.blame import on_behalf_of
 from registry.errors import BadInput
 from registry.path import NoisePath
-from registry.plugins import SHELVES
 from registry.samplers import SAMPLERS
 from registry.traits import Setting
 from registry.weightings import per_log_snr
@@ -120,16 +119,9 @@ def _advice(experiment: Experiment, model: Model) -> Iterator[str]:
     path, levels = diffusion.path, _all(diffusion.path)
     _, labels = diffusion.target.condition(*path.at(levels), 1000 * levels / path.steps)
     setting = Setting(path, experiment.target.name, labels, experiment.train.images, sampling.steps)
-    chosen = [
-        ("schedules", experiment.schedule), ("levels", experiment.levels), ("targets", experiment.target),
-        ("losses", experiment.loss), ("weightings", experiment.weighting), ("variances", experiment.variance),
-        ("backbones", experiment.backbone), ("optimizers", experiment.train.optimizer),
-        *(("averages", choice) for choice in experiment.train.averages.values()),
-        ("samplers", sampling.sampler), ("grids", sampling.grid), ("guidance", sampling.guidance),
-    ]  # fmt: skip
-    for shelf, choice in chosen:
-        with on_behalf_of(shelf, choice.name, "cannot give its advice"):
-            said = list(SHELVES[shelf].part(choice.name).traits.advice(choice.options, setting))
+    for registry, choice in experiment.parts:
+        with on_behalf_of(registry, choice.name, "cannot give its advice"):
+            said = list(registry.part(choice.name).traits.advice(choice.options, setting))
         yield from said
 
 

@@ -13,14 +13,12 @@ from registry.datasets import ImageSet
 from registry.errors import BadInput
 from registry.guidance import ConditionalDenoise
 from registry.levels import KnownLevels, Levels
+from registry.losses import Loss
 from registry.options import Side
 from registry.path import NoisePath
-from registry.samplers import Denoise, Grid, Noise
+from registry.samplers import Grid, Sampler
 from registry.variances import Variance
 from registry.weightings import Weighting, per_log_snr
-
-Loss = Callable[[Tensor, Tensor], Tensor]
-Sampler = Callable[[Denoise, Grid, Noise], Tensor]
 
 
 @dataclass(frozen=True)
@@ -72,7 +70,8 @@ class Objective:
 
     def weight(self, diffusion: Diffusion, level: Tensor, importance: Tensor) -> Tensor:
         """The weight of each image's loss [B], float32, besides its importance."""
-        weighting: Weighting = self.weighting  # type: ignore[assignment]  # one that is not learned
+        weighting = self.weighting
+        assert not isinstance(weighting, nn.Module)  # a learned one gives no weight
         density = self.density(level, importance) if per_log_snr(weighting) else None
         return diffusion.weight(weighting, level, density)
 

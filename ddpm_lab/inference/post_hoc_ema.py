@@ -21,6 +21,7 @@ from ddpm_lab.storage.weights import save_weights
 from registry.averages.profile import RelativeStd, gamma_of
 from registry.errors import BadInput, reason
 from registry.files import WEIGHTS, required
+from registry.problems import first_problem
 
 POOR = 0.05  # relative distance of a profile from the wanted one
 
@@ -43,7 +44,7 @@ def reconstruct(run: Run, stds: Sequence[float]) -> list[str]:
         try:
             TypeAdapter(RelativeStd).validate_python(std)
         except ValidationError as error:
-            raise BadInput(f"--std: {error.errors()[0]['msg']}, got {std!r}") from None
+            raise BadInput(f"--std: {first_problem(error)}") from None
     stored = _stored(run)
     last = max(stored, key=lambda one: one.images)
     network = build_model(run.experiment, run.shape, torch.device("cpu")).network

@@ -8,8 +8,9 @@ from ddpm_lab.config.part import Choice
 from ddpm_lab.config.schema import Sampling
 from ddpm_lab.inference.trained_run import Run
 from registry.errors import BadInput, did_you_mean
+from registry.grids import GRIDS
 from registry.guidance import GUIDANCE
-from registry.plugins import SHELVES
+from registry.samplers import SAMPLERS
 
 
 def changed(
@@ -36,9 +37,9 @@ def changed(
             raise BadInput(f"--seed: {seed} is negative")
         new["seed"] = seed
     if sampler is not None and sampler != sampling.sampler.name:
-        new["sampler"] = Choice(sampler, SHELVES["samplers"].check(sampler, {}))
+        new["sampler"] = Choice(sampler, SAMPLERS.check(sampler, {}))
     if grid is not None and grid != sampling.grid.name:
-        new["grid"] = Choice(grid, SHELVES["grids"].check(grid, {}))
+        new["grid"] = Choice(grid, GRIDS.check(grid, {}))
     if guidance is not None:
         # The scale of the guidance that the run has: whoever asks for a scale has not asked for another kind.
         old = sampling.guidance

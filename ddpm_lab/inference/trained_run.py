@@ -30,6 +30,7 @@ from ddpm_lab.storage.weights import load_weights
 from registry.errors import BadInput, did_you_mean
 from registry.files import RECORD, read_file
 from registry.guidance import ConditionalDenoise, Load
+from registry.problems import first_problem
 
 
 class Run:
@@ -179,8 +180,7 @@ def _read_shape(folder: RunFolder) -> DataShape:
     try:
         return TypeAdapter(DataShape).validate_json(read_file(folder.data, RECORD), strict=True)
     except pydantic.ValidationError as error:
-        first = error.errors()[0]
-        text = ": ".join(filter(None, (".".join(map(str, first["loc"])), first["msg"])))
+        text = str(first_problem(error))
     except OSError as error:
         text = str(error)
     raise BadInput(f"{folder.data}: the run's description of its data cannot be read ({text})")

@@ -18,9 +18,11 @@ from ddpm_lab.config.yaml_reader import read_mapping
 from ddpm_lab.diffusion.build import build_levels, build_path
 from ddpm_lab.storage.names import require_experiment_name
 from registry.errors import BadInput, did_you_mean
+from registry.grids import GRIDS
 from registry.metrics import HIGHER, METRICS
 from registry.options import Count
-from registry.plugins import SHELVES
+from registry.problems import first_problem
+from registry.samplers import SAMPLERS
 
 Words = Annotated[tuple[str, ...], Field(strict=False)]
 
@@ -99,14 +101,7 @@ def read(file: Path) -> Suite:
     try:
         return Suite.model_validate(read_mapping(file))
     except pydantic.ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        known = ""
-        if first["type"] == "extra_forbidden":
-            models: dict[str, type[BaseModel]] = {"curve": Curve, "experiments": Entry}
-            known = f"; known: {', '.join(models.get(where.partition('.')[0], Suite).model_fields)}"
-        value = "" if first["type"] in ("missing", "value_error") else f", not {first['input']!r:.80}"
-        raise BadInput(f"{file}: {where}{': ' if where else ''}{first['msg']}{value}{known}") from None
+        raise BadInput(f"{file}: {first_problem(error, Suite)}") from None
 
 
 def cells(suite: Suite, file: Path) -> list[Cell]:
@@ -173,9 +168,9 @@ def _require_curve(suite: Suite, recipe: Recipe, where: str) -> None:
     for name in suite.curve.samplers:
         sampler, _, grid = name.partition("/")
         try:
-            SHELVES["samplers"].check(sampler, {})
+            SAMPLERS.check(sampler, {})
             sampling = recipe.experiment.sampling
-            chosen = Choice(grid, SHELVES["grids"].check(grid, {})) if grid else sampling.grid
+            chosen = Choice(grid, GRIDS.check(grid, {})) if grid else sampling.grid
             for steps in suite.curve.at:
                 build_levels(sampling.model_copy(update={"steps": steps, "grid": chosen}), build_path(recipe.experiment))
         except BadInput as error:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -15,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from ddpm_lab.config.yaml_reader import read_mapping
 from registry.errors import BadInput
 from registry.options import Count
+from registry.problems import first_problem
 
 ARGUMENTS = "${args_no_hyphens}"
 Values = dict[tuple[str, ...], Any]  # a trial: the path of each parameter, and its value
@@ -165,7 +165,7 @@ def _flat(parameters: dict[str, Any], above: tuple[str, ...] = ()) -> Iterator[t
         try:
             yield path, Parameter.model_validate(about)
         except pydantic.ValidationError as error:
-            raise BadInput(f"parameters: {'.'.join(path)}: {_explain(error)}") from None
+            raise BadInput(f"parameters: {'.'.join(path)}: {first_problem(error, Parameter)}") from None
 
 
 def arguments(values: Values) -> list[str]:
@@ -199,21 +199,4 @@ def read(file: Path) -> SweepFile:
     try:
         return SweepFile.model_validate(read_mapping(file))
     except pydantic.ValidationError as error:
-        raise BadInput(f"{file}: {_explain(error)}") from None
-
-
-def _explain(error: pydantic.ValidationError) -> str:
-    first = error.errors()[0]
-    key = ".".join(map(str, first["loc"]))
-    cause = first.get("ctx", {}).get("error")
-    text = (
-        str(cause)
-        if isinstance(cause, BadInput)
-        else f"{first['msg'][0].lower()}{first['msg'][1:]}, got {_short(first['input'])}"
-    )
-    return f"{key}: {text}" if key else text
-
-
-def _short(value: Any) -> str:
-    text = json.dumps(value, default=str)
-    return text if len(text) < 80 else f"{text[:80]} ..."
+        raise BadInput(f"{file}: {first_problem(error, SweepFile)}") from None

@@ -17,6 +17,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
+from pydantic import ValidationError
+
 from ddpm_lab.config.schema import Track
 from ddpm_lab.config.yaml_reader import read_mapping
 from ddpm_lab.runtime.console import say
@@ -26,6 +28,7 @@ from ddpm_lab.storage.run_folder import RunFolder
 from ddpm_lab.tracking.login import logged_in, mode_of
 from ddpm_lab.tracking.uploader import LOCK, Order
 from registry.errors import BadInput
+from registry.problems import first_problem
 
 RUN_PATIENCE, SYNC_PATIENCE = 30, 600  # seconds that a run, and `sync`, waits for W&B at its end
 
@@ -77,8 +80,8 @@ def sync(name: str) -> None:
     experiment = read_mapping(folder.experiment)
     try:
         track = Track.model_validate(experiment.get("track", {}))
-    except ValueError as error:
-        raise BadInput(f"{folder.experiment}: track: {' '.join(str(error).split())}") from None
+    except ValidationError as error:
+        raise BadInput(f"{folder.experiment}: track: {first_problem(error, Track)}") from None
     if not logged_in():
         raise BadInput("nobody is logged in to W&B; `wandb login`, or set WANDB_API_KEY, and try again")
     with os.fdopen(open_lock(folder.path / LOCK), "rb") as lock:

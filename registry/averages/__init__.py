@@ -7,7 +7,7 @@ the share of the old average that the step leaves: average = decay average + (1 
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from registry.shelf import Shelf, stock
+from registry.registry import Registry, stock
 from registry.traits import Options, Traits
 
 Decay = Callable[[int, int], float]
@@ -25,6 +25,6 @@ class AverageTraits(Traits):
     power_std: Callable[[Options], float] | None = None
 
 
-AVERAGES = Shelf("average", (), AverageTraits())
+AVERAGES: Registry[Callable[[], Decay], AverageTraits] = Registry("average", (), AverageTraits())
 
 stock(__name__, __path__)

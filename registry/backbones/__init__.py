@@ -5,8 +5,15 @@ Its call is `(x [B, C, H, W], label [B], y [B] or None) -> [B, channels_out, H, 
 K for "no class", which is also what None means.
 """
 
-from registry.shelf import Shelf, stock
+from collections.abc import Callable
 
-BACKBONES = Shelf("backbone", runtime=("image_shape", "classes", "channels_out"))
+from torch import nn
+
+from registry.registry import Registry, stock
+from registry.traits import Traits
+
+BACKBONES: Registry[Callable[[tuple[int, int, int], int | None, int], nn.Module], Traits] = Registry(
+    "backbone", runtime=("image_shape", "classes", "channels_out")
+)
 
 stock(__name__, __path__)

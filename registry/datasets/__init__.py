@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
@@ -12,9 +12,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from registry.shelf import Shelf, stock
+from registry.registry import Registry, stock
+from registry.traits import Traits
 
-DATASETS = Shelf("dataset", runtime=())
+DATASETS: Registry[Callable[[], ImageSet], Traits] = Registry("dataset", runtime=())
 BATCH = 500
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
 from torch import Tensor
 
-from registry.shelf import Shelf, stock
+from registry.registry import Registry, stock
+from registry.traits import Traits
 
-FEATURES = Shelf("features", runtime=())
+FEATURES: Registry[Callable[[], Extractor], Traits] = Registry("features", runtime=())
 
 
 class MadeFor(NamedTuple):

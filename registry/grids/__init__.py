@@ -1,8 +1,13 @@
 """Grids: which levels a sampler visits. A part is called with `(path, count)` and gives levels [count], noisiest first."""
 
+from collections.abc import Callable
+
+from torch import Tensor
+
 from registry.errors import BadInput
 from registry.path import NoisePath
-from registry.shelf import Shelf, stock
+from registry.registry import Registry, stock
+from registry.traits import Traits
 
 
 def require_finite(path: NoisePath, grid: str) -> None:
@@ -11,6 +16,6 @@ def require_finite(path: NoisePath, grid: str) -> None:
         raise BadInput(f"sampling.grid: {grid} cannot space a path that ends in pure noise; take trailing or uniform")
 
 
-GRIDS = Shelf("grid", runtime=("path", "count"))
+GRIDS: Registry[Callable[[NoisePath, int], Tensor], Traits] = Registry("grid", runtime=("path", "count"))
 
 stock(__name__, __path__)

@@ -9,12 +9,14 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from registry.path import NoisePath
+from registry.registry import Registry, stock
 from registry.samplers import Denoised
-from registry.shelf import Shelf, stock
 from registry.traits import Options, Traits
 
 ConditionalDenoise = Callable[[Tensor, Tensor, Tensor | None], Denoised]
 Load = Callable[[str], ConditionalDenoise]
+Guide = Callable[[ConditionalDenoise, NoisePath, Load], ConditionalDenoise]
 
 
 def _never(options: Options) -> bool:
@@ -29,6 +31,6 @@ class GuidanceTraits(Traits):
     strength: str | None = None
 
 
-GUIDANCE = Shelf("guidance", ("denoise", "path", "load"), GuidanceTraits())
+GUIDANCE: Registry[Guide, GuidanceTraits] = Registry("guidance", ("denoise", "path", "load"), GuidanceTraits())
 
 stock(__name__, __path__)

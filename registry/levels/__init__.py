@@ -10,12 +10,15 @@ such as an end of the path. `path.uniform_density(level)` is that of uniform lev
 An adaptive one learns from the losses of its levels: it has `update(level, loss)` and keeps its state in the checkpoint.
 """
 
+from collections.abc import Callable
 from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
-from registry.shelf import Shelf, stock
+from registry.path import NoisePath
+from registry.registry import Registry, stock
+from registry.traits import Traits
 
 
 class Levels(Protocol):
@@ -46,6 +49,6 @@ class AdaptiveLevels(Protocol):
     def load_state_dict(self, state: dict[str, Tensor]) -> None: ...
 
 
-LEVELS = Shelf("levels", runtime=("path",))
+LEVELS: Registry[Callable[[NoisePath], Levels], Traits] = Registry("levels", runtime=("path",))
 
 stock(__name__, __path__)

@@ -3,8 +3,15 @@
 It gives the elementwise loss [B, C, H, W]; the step reduces, in one place.
 """
 
-from registry.shelf import Shelf, stock
+from collections.abc import Callable
 
-LOSSES = Shelf("loss", runtime=("prediction", "target"))
+from torch import Tensor
+
+from registry.registry import Registry, stock
+from registry.traits import Traits
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+
+LOSSES: Registry[Loss, Traits] = Registry("loss", runtime=("prediction", "target"))
 
 stock(__name__, __path__)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import pydantic
@@ -16,14 +16,17 @@ import torch
 from torch import nn
 
 from registry.errors import BadInput, did_you_mean, reason
-from registry.shelf import OptionError, Part, Shelf, stock
+from registry.registry import OptionError, Part, Registry, stock
 from registry.traits import Traits
 
 # SparseAdam wants sparse gradients, LBFGS a closure that repeats the step.
 UNFIT = {"Optimizer", "SparseAdam", "LBFGS"}
 
 
-class Optimizers(Shelf[Traits]):
+MakeOptimizer = Callable[[Iterable[nn.Parameter], float], torch.optim.Optimizer]
+
+
+class Optimizers(Registry[MakeOptimizer, Traits]):
     """Those of torch declare their options without bounds, and look at them when they are built or take a step."""
 
     def adopt(self, name: str, make: type[torch.optim.Optimizer]) -> None:
@@ -55,7 +58,7 @@ class Optimizers(Shelf[Traits]):
             raise BadInput(_refuses(part, error)) from None
         return checked
 
-    def configure(self, name: str, options: Mapping[str, Any]) -> Callable[..., Any]:
+    def configure(self, name: str, options: Mapping[str, Any]) -> MakeOptimizer:
         """The optimizer with its options bound."""
         return _bound(self.part(name), self.check(name, options))
 
@@ -78,7 +81,7 @@ def _of_torch(part: Part[Traits]) -> bool:
     return part.make.__module__.startswith("torch.")
 
 
-def _bound(part: Part[Traits], options: Mapping[str, Any]) -> Callable[..., torch.optim.Optimizer]:
+def _bound(part: Part[Traits], options: Mapping[str, Any]) -> MakeOptimizer:
     """Fused where torch has a fused form: one pass over the parameters instead of several."""
     fused = {"fused": True} if _of_torch(part) and "fused" in part.schema.model_fields else {}
     fixed = {key: tuple(value) if isinstance(value, list) else value for key, value in options.items()}

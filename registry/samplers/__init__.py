@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from registry.path import NoisePath
-from registry.shelf import Shelf, stock
+from registry.registry import Registry, stock
 from registry.traits import Options, Traits
 from registry.variances import Variance
 
@@ -102,6 +102,8 @@ class SamplerTraits(Traits):
         return self.order if isinstance(self.order, int) else self.order(options)
 
 
-SAMPLERS = Shelf("sampler", ("denoise", "grid", "noise"), SamplerTraits())
+Sampler = Callable[[Denoise, Grid, Noise], Tensor]
+
+SAMPLERS: Registry[Sampler, SamplerTraits] = Registry("sampler", ("denoise", "grid", "noise"), SamplerTraits())
 
 stock(__name__, __path__)

@@ -1,11 +1,12 @@
 """Schedules: how much noise there is at each of the T knots. A part is called with `(steps)` and gives a `NoisePath`."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
-from registry.shelf import Shelf, stock
+from registry.path import NoisePath
+from registry.registry import Registry, stock
 from registry.traits import Options, Setting, Traits
 
-SCHEDULES = Shelf("schedule", runtime=("steps",))
+SCHEDULES: Registry[Callable[[int], NoisePath], Traits] = Registry("schedule", runtime=("steps",))
 
 
 def _unscaled(options: Options, setting: Setting) -> Iterator[str]:

@@ -6,11 +6,13 @@ alpha and sigma come shaped to broadcast against the images, [B, 1, 1, 1].
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-from registry.shelf import Shelf, stock
+from registry.registry import Registry, stock
+from registry.traits import Traits
 
 
 class Target(ABC):
@@ -38,6 +40,6 @@ class Target(ABC):
         return x0.abs(), eps.abs()
 
 
-TARGETS = Shelf("target", runtime=("std",))
+TARGETS: Registry[Callable[[float], Target], Traits] = Registry("target", runtime=("std",))
 
 stock(__name__, __path__)

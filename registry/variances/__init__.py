@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 
 from torch import Tensor
 
-from registry.shelf import Shelf, stock
+from registry.registry import Registry, stock
+from registry.traits import Traits
 
 
 class Variance(ABC):
@@ -29,6 +31,6 @@ def forward_variance(alpha_t: Tensor, sigma_t: Tensor, alpha_s: Tensor, sigma_s:
     return sigma_t**2 - (alpha_t / alpha_s) ** 2 * sigma_s**2
 
 
-VARIANCES = Shelf("variance", runtime=())
+VARIANCES: Registry[Callable[[], Variance], Traits] = Registry("variance", runtime=())
 
 stock(__name__, __path__)

@@ -15,11 +15,13 @@ loss / exp(u) + u.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Literal
 
-from torch import Tensor
+from torch import Tensor, nn
 
-from registry.shelf import Shelf, stock
+from registry.registry import Registry, stock
+from registry.traits import Traits
 
 Space = Literal["x0", "eps", "target"]
 
@@ -43,6 +45,6 @@ def per_log_snr(weighting: object) -> bool:
     return bool(getattr(weighting, "per_log_snr", False))
 
 
-WEIGHTINGS = Shelf("weighting", runtime=("std",))
+WEIGHTINGS: Registry[Callable[[float], Weighting | nn.Module], Traits] = Registry("weighting", runtime=("std",))
 
 stock(__name__, __path__)

@@ -140,7 +140,7 @@ def test_guidance_that_needs_classes(tmp_path: Path, quick: Quick) -> None:
         drawn = quick("sample", run, "-n", "2", "--out", out, *words)
         assert drawn.returncode == 0, drawn.stderr
     assert files[0].read_bytes() != files[1].read_bytes()
-    assert "--guidance: Input should be greater" in quick("sample", run, "-n", "2", "--guidance", "-1").stderr
+    assert "--guidance: input should be greater" in quick("sample", run, "-n", "2", "--guidance", "-1").stderr
     plugins.load_file(tmp_path / "mine.py")
     conforms(GUIDANCE.part("pull").make)
 

@@ -1,20 +1,20 @@
-"""The shelf: the signature is the schema, and every mistake is named."""
+"""The registry: the signature is the schema, and every mistake is named."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 
 from registry.errors import BadInput
 from registry.options import Count, Positive
-from registry.shelf import Shelf
+from registry.registry import Registry
 
 
 @pytest.fixture
-def shelf() -> Shelf:
-    """A shelf with one part of many options."""
-    shelf = Shelf("thing", runtime=("x",))
+def registry() -> Registry[Any, Any]:
+    """A registry with one part of many options."""
+    registry: Registry[Any, Any] = Registry("thing", runtime=("x",))
 
-    @shelf.register("plain")
+    @registry.register("plain")
     def plain(
         x: float,
         *,
@@ -28,14 +28,14 @@ def shelf() -> Shelf:
         """What it is (Someone 2020)."""
         return x, needed, width, rate, sizes, kind, name
 
-    return shelf
+    return registry
 
 
-def test_options_are_bound_and_defaults_filled_in(shelf: Shelf) -> None:
-    part = shelf.configure("plain", {"needed": 1, "sizes": [3, 4], "rate": 2})
+def test_options_are_bound_and_defaults_filled_in(registry: Registry[Any, Any]) -> None:
+    part = registry.configure("plain", {"needed": 1, "sizes": [3, 4], "rate": 2})
     assert part(9.0) == (9.0, 1, 4, 2.0, (3, 4), "a", None)
-    assert shelf.part("plain").summary == "What it is (Someone 2020)."
-    assert shelf.part("plain").options()["width"] == "int = 4"
+    assert registry.part("plain").summary == "What it is (Someone 2020)."
+    assert registry.part("plain").options()["width"] == "int = 4"
 
 
 @pytest.mark.parametrize(
@@ -55,44 +55,53 @@ def test_options_are_bound_and_defaults_filled_in(shelf: Shelf) -> None:
         ({"needed": None}, "valid integer"),
     ],
 )
-def test_an_option_that_does_not_fit_is_named(shelf: Shelf, options: dict[str, object], words: str) -> None:
+def test_an_option_that_does_not_fit_is_named(registry: Registry[Any, Any], options: dict[str, object], words: str) -> None:
     with pytest.raises(BadInput, match=words):
-        shelf.check("plain", options)
+        registry.check("plain", options)
 
 
-def test_an_unknown_name_gets_the_nearest_one(shelf: Shelf) -> None:
+def test_an_unknown_name_gets_the_nearest_one(registry: Registry[Any, Any]) -> None:
     with pytest.raises(BadInput, match="no thing named 'plane'; did you mean 'plain'\\? known: plain"):
-        shelf.part("plane")
+        registry.part("plane")
 
 
-def test_a_name_has_one_owner(shelf: Shelf) -> None:
-    with pytest.raises(BadInput, match=r"'plain' is already registered by .*test_shelf.*\.py"):
+def test_a_name_has_one_owner(registry: Registry[Any, Any]) -> None:
+    with pytest.raises(BadInput, match=r"'plain' is already registered by .*test_registry.*\.py"):
 
-        @shelf.register("plain")
+        @registry.register("plain")
         def other(x: float) -> float:
             """Another."""
             return x
 
 
-def test_what_is_no_part_is_refused(shelf: Shelf) -> None:
+def test_what_is_no_part_is_refused(registry: Registry[Any, Any]) -> None:
     with pytest.raises(BadInput, match="no docstring"):
 
-        @shelf.register("silent")
+        @registry.register("silent")
         def silent(x: float) -> float:
             return x
 
     with pytest.raises(BadInput, match=r"takes \(x, y\), but the lab supplies \(x\)"):
 
-        @shelf.register("greedy")
+        @registry.register("greedy")
         def greedy(x: float, y: float) -> float:
             """Asks for more."""
             return x
 
     with pytest.raises(BadInput, match="option 'width' has no type annotation"):
 
-        @shelf.register("untyped")
+        @registry.register("untyped")
         def untyped(x: float, *, width=3) -> float:  # type: ignore[no-untyped-def]
             """Says too little."""
             return x
 
-    assert [part.name for part in shelf] == ["plain"]
+    assert [part.name for part in registry] == ["plain"]
+
+
+def test_plugins_find_it_under_its_former_names() -> None:
+    from registry.plugins import REGISTRIES, SHELVES
+    from registry.shelf import OptionError, Shelf
+
+    assert Shelf is Registry
+    assert SHELVES is REGISTRIES
+    assert issubclass(OptionError, BadInput)
