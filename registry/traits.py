@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor
@@ -34,8 +34,10 @@ class Traits:
     """What a part of any registry may declare: `advice(options, setting)` gives warnings of what is probably unintended.
 
     `diffusers` is the name under which that library computes the same, if it does: a target's `prediction_type`, a variance's
-    `variance_type`, the class of a network or scheduler.
+    `variance_type`, the class of a scheduler, or that of a network whose layers have the names that `ddpm_lab.export` knows.
+    `trial` are options that tests build the part with: those that it needs, and sizes that make it quick.
     """
 
     advice: Callable[[Options, Setting], Iterable[str]] = no_advice
     diffusers: str | None = None
+    trial: Options = field(default_factory=dict)

@@ -28,8 +28,6 @@ from ddpm_lab.storage.files import write_text
 from ddpm_lab.storage.json_text import read_json, write_json
 from ddpm_lab.storage.weights import save_weights
 from registry.backbones import BACKBONES
-from registry.backbones.adm_unet import ADMUNet
-from registry.backbones.dit import DiT
 from registry.errors import BadInput
 
 # The oldest version that has all that the folder names; diffusers warns of newer ones than itself.
@@ -89,20 +87,20 @@ def _write(folder: Path, run: Run, sampling: Sampling, model: Model, weights: st
 def _for_diffusers(run: Run, sampling: Sampling, model: Model) -> tuple[str, list[Component], str]:
     """The pipeline's class, its components, and what stands in the way of having them."""
     experiment = run.experiment.model_copy(update={"sampling": sampling})
-    network, options, shape = model.network, experiment.backbone.options, run.shape.image_shape
+    state, options, shape = model.network.state_dict(), experiment.backbone.options, run.shape.image_shape
     try:
         kind = BACKBONES.part(experiment.backbone.name).traits.diffusers
-        if kind == "UNet2DModel" and isinstance(network, ADMUNet):
+        if kind == "UNet2DModel":
             steps = scheduler(experiment, model.diffusion.path, noisy=True)
-            found = unet(network, options, shape, model.classes)
+            found = unet(state, options, shape, model.classes)
             if steps.class_name == "DDIMScheduler":
                 found = _without_variance(found, shape[0])
             if model.classes is not None:
                 return "", [found, steps], ""  # no pipeline hands a UNet2DModel its classes
             return steps.class_name.replace("Scheduler", "Pipeline"), [found, steps], ""
-        if kind == "DiTTransformer2DModel" and isinstance(network, DiT):
+        if kind == "DiTTransformer2DModel":
             steps = scheduler(experiment, model.diffusion.path, noisy=False)
-            found = dit(network, options, shape, model.classes)
+            found = dit(state, options, shape, model.classes)
             return "DiTPipeline", [found, identity_autoencoder(shape[0], shape[1]), steps], ""
     except Inexpressible as obstacle:
         return "", [], f"no folder for it: {obstacle}"

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from ddpm_lab.export.component import Component, Inexpressible
-from registry.backbones.dit import DiT
 
 # DiTPipeline looks for "no class" in this row, however many classes there are.
 NO_CLASS = 1000
@@ -19,8 +19,10 @@ BLOCK = {
 TOP = {"patches": "pos_embed.proj", "modulation": "proj_out_1", "head": "proj_out_2"}
 
 
-def dit(network: DiT, options: dict[str, Any], image_shape: tuple[int, int, int], classes: int | None) -> Component:
-    """The network, as `options` of the experiment made it, with its weights.
+def dit(
+    state: Mapping[str, Tensor], options: Mapping[str, Any], image_shape: tuple[int, int, int], classes: int | None
+) -> Component:
+    """The network with these weights, as `options` of the experiment made it.
 
     Raises:
         Inexpressible: DiTTransformer2DModel has no such network.
@@ -32,12 +34,11 @@ def dit(network: DiT, options: dict[str, Any], image_shape: tuple[int, int, int]
         raise Inexpressible(f"DiTPipeline takes row {NO_CLASS} of the class table for 'no class'; there are {classes} classes")
     config = {
         "num_attention_heads": options["heads"], "attention_head_dim": options["width"] // options["heads"],
-        "in_channels": channels, "out_channels": network.head.out_features // options["patch"] ** 2,
+        "in_channels": channels, "out_channels": len(state["head.weight"]) // options["patch"] ** 2,
         "num_layers": options["depth"], "sample_size": height, "patch_size": options["patch"],
         "num_embeds_ada_norm": NO_CLASS, "norm_type": "ada_norm_zero", "norm_eps": 1e-6,
         "activation_fn": "gelu-approximate", "attention_bias": True,
     }  # fmt: skip
-    state = network.state_dict()
     weights: dict[str, Tensor] = {}
     for name, tensor in state.items():
         place, _, kind = name.rpartition(".")
@@ -58,7 +59,7 @@ def dit(network: DiT, options: dict[str, Any], image_shape: tuple[int, int, int]
     return Component("transformer", "DiTTransformer2DModel", config, weights)
 
 
-def _embedding(state: dict[str, Tensor], classes: int | None, width: int) -> dict[str, Tensor]:
+def _embedding(state: Mapping[str, Tensor], classes: int | None, width: int) -> dict[str, Tensor]:
     first = state["embed_noise.layers.0.weight"]
     table = torch.zeros(NO_CLASS + 1, width)
     if classes is not None:

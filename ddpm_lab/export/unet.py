@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor
 
 from ddpm_lab.export.component import Component, Inexpressible
-from registry.backbones.adm_unet import GROUPS, ADMUNet, Scale
 
 # The lab's name of a layer in a residual block and in attention, and diffusers'.
 BLOCK = {
     "norm1": "norm1", "conv1": "conv1", "to_scale_shift": "time_emb_proj", "norm2": "norm2", "conv2": "conv2",
     "skip": "conv_shortcut",
 }  # fmt: skip
+GROUPS = 32  # of each normalisation
 TOP = {
     "stem": "conv_in", "norm": "conv_norm_out", "head": "conv_out", "embed_noise.layers.0": "time_embedding.linear_1",
     "embed_noise.layers.2": "time_embedding.linear_2", "embed_class": "class_embedding",
 }  # fmt: skip
 
 
-def unet(network: ADMUNet, options: dict[str, Any], image_shape: tuple[int, int, int], classes: int | None) -> Component:
-    """The network, as `options` of the experiment made it, with its weights.
+def unet(
+    state: Mapping[str, Tensor], options: Mapping[str, Any], image_shape: tuple[int, int, int], classes: int | None
+) -> Component:
+    """The network with these weights, as `options` of the experiment made it.
 
     Raises:
         Inexpressible: UNet2DModel has no such network.
@@ -32,10 +35,10 @@ def unet(network: ADMUNet, options: dict[str, Any], image_shape: tuple[int, int,
         raise Inexpressible("UNet2DModel counts the channels of a head, not the heads: set head_channels")
     if multipliers[0] != 1:
         raise Inexpressible("UNet2DModel embeds the noise level in the width of its first scale: its multiplier must be 1")
-    down = list(_down_types(network, updown))
+    down = [_down_type(state, f"down.{scale}.", updown) for scale in range(len(multipliers))]
     config = {
         "sample_size": height if height == width else [height, width], "in_channels": channels,
-        "out_channels": network.head.out_channels, "layers_per_block": options["blocks"],
+        "out_channels": len(state["head.weight"]), "layers_per_block": options["blocks"],
         "block_out_channels": [options["width"] * multiplier for multiplier in multipliers],
         "down_block_types": down, "up_block_types": [name.replace("Down", "Up").replace("down", "up") for name in down[::-1]],
         "downsample_type": "resnet" if updown else "conv", "upsample_type": "resnet" if updown else "conv",
@@ -45,18 +48,15 @@ def unet(network: ADMUNet, options: dict[str, Any], image_shape: tuple[int, int,
         "num_class_embeds": None if classes is None else classes + 1,
     }  # fmt: skip
     weights: dict[str, Tensor] = {}
-    for name, tensor in network.state_dict().items():
+    for name, tensor in state.items():
         weights |= _renamed(name, tensor)
     return Component("unet", "UNet2DModel", config, weights)
 
 
-def _down_types(network: ADMUNet, updown: bool) -> Any:
-    for scale in network.down:
-        assert isinstance(scale, Scale)
-        if any(stage.attention is not None for stage in scale.stages):
-            yield "AttnDownBlock2D"
-        else:
-            yield "ResnetDownsampleBlock2D" if updown else "DownBlock2D"
+def _down_type(state: Mapping[str, Tensor], place: str, updown: bool) -> str:
+    if any(name.startswith(place) and ".attention." in name for name in state):
+        return "AttnDownBlock2D"
+    return "ResnetDownsampleBlock2D" if updown else "DownBlock2D"
 
 
 def _renamed(name: str, tensor: Tensor) -> dict[str, Tensor]:

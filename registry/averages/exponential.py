@@ -14,7 +14,7 @@ def _longer_than_the_run(options: Options, setting: Setting) -> Iterator[str]:
         yield f"train.ema.half_life: {half_life:g} images are more than the run has, {setting.images:,}{kept}"
 
 
-@AVERAGES.register("exponential", AverageTraits(_longer_than_the_run, length="half_life"))
+@AVERAGES.register("exponential", AverageTraits(_longer_than_the_run, length="half_life", trial={"half_life": 1000}))
 class Exponential:
     """An average whose memory halves every `half_life` images (Karras et al. 2022, EDM, appendix F).
 

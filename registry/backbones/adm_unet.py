@@ -54,7 +54,10 @@ class Scale(nn.Module):
         self.stages, self.step = nn.ModuleList(stages), step
 
 
-@BACKBONES.register("adm_unet", Traits(diffusers="UNet2DModel"))
+TRIAL = {"width": 32, "multipliers": [1, 2], "blocks": 1, "head_channels": 32}
+
+
+@BACKBONES.register("adm_unet", Traits(diffusers="UNet2DModel", trial=TRIAL))
 class ADMUNet(nn.Module):
     """The U-Net of improved- and guided-diffusion (Nichol & Dhariwal 2021, appendix A; Dhariwal & Nichol 2021, section 3).
 

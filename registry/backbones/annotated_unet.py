@@ -17,6 +17,7 @@ from registry.backbones.attention import attend, split_heads
 from registry.backbones.embeddings import ClassEmbedding, NoiseEmbedding
 from registry.backbones.sizes import require_halvings, require_multiple
 from registry.options import Count, Positive
+from registry.traits import Traits
 
 HEADS, HEAD_WIDTH = 4, 32
 GROUPS = 4
@@ -109,7 +110,7 @@ class FullAttention(nn.Module):
         return x + self.to_out(attend(split_heads(self.to_qkv(self.norm(x)), HEADS), height=x.shape[2]))  # type: ignore[no-any-return]
 
 
-@BACKBONES.register("annotated_unet")
+@BACKBONES.register("annotated_unet", Traits(trial={"width": 8, "multipliers": [1, 2]}))
 class AnnotatedUNet(nn.Module):
     """The annotated diffusion U-Net (Rogge & Rasul 2022): linear attention at each resolution, full attention in the middle.
 

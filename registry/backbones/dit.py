@@ -45,7 +45,7 @@ class DiTBlock(nn.Module):
         return tokens + gate2[:, None] * self.perceptron(modulated(normalised(tokens), shift2, scale2))  # type: ignore[no-any-return]
 
 
-@BACKBONES.register("dit", Traits(diffusers="DiTTransformer2DModel"))
+@BACKBONES.register("dit", Traits(diffusers="DiTTransformer2DModel", trial={"width": 16, "depth": 2, "heads": 2}))
 class DiT(nn.Module):
     """The diffusion transformer, with adaLN-Zero (Peebles & Xie 2023, section 3.2), on the pixels themselves.
 

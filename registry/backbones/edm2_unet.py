@@ -130,7 +130,10 @@ def _strange_levels(options: Options, setting: Setting) -> Iterator[str]:
         )
 
 
-@BACKBONES.register("edm2_unet", Traits(advice=_strange_levels))
+TRIAL = {"width": 8, "multipliers": [1, 2], "blocks": 1, "head_channels": 8}
+
+
+@BACKBONES.register("edm2_unet", Traits(advice=_strange_levels, trial=TRIAL))
 class EDM2UNet(nn.Module):
     """EDM2's U-Net: no biases, no group normalisation; every layer keeps the magnitude (Karras et al. 2024, configuration G).
 

@@ -12,6 +12,7 @@ from registry.backbones import BACKBONES
 from registry.backbones.blocks import zero_init
 from registry.backbones.embeddings import ClassEmbedding, NoiseEmbedding
 from registry.options import Count
+from registry.traits import Traits
 
 
 class MLPBlock(nn.Module):
@@ -30,7 +31,7 @@ class MLPBlock(nn.Module):
         return h + self.linear2(F.silu(self.linear1(inner)))  # type: ignore[no-any-return]
 
 
-@BACKBONES.register("mlp")
+@BACKBONES.register("mlp", Traits(trial={"width": 16, "depth": 1}))
 class MLP(nn.Module):
     """A residual perceptron over all pixels at once, for small checks: it knows nothing of images, and fits any size."""
 

@@ -15,11 +15,12 @@ from registry.backbones.blocks import ResidualBlock, zero_init
 from registry.backbones.embeddings import ClassEmbedding, NoiseEmbedding
 from registry.backbones.sizes import require_halvings, require_multiple
 from registry.options import Count
+from registry.traits import Traits
 
 GROUPS = 8
 
 
-@BACKBONES.register("patch_unet")
+@BACKBONES.register("patch_unet", Traits(trial={"width": 8, "blocks": 1, "heads": 1}))
 class PatchUNet(nn.Module):
     """U-Net on 2 x 2 patches (pixel-unshuffle in, pixel-shuffle out), attention at the coarser of its two scales.
 

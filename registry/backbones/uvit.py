@@ -13,6 +13,7 @@ from registry.backbones.sizes import require_multiple, require_patches
 from registry.backbones.tokens import Patches, Perceptron, to_image
 from registry.errors import BadInput
 from registry.options import Count
+from registry.traits import Traits
 
 
 class TransformerBlock(nn.Module):
@@ -30,7 +31,7 @@ class TransformerBlock(nn.Module):
         return tokens + self.perceptron(self.norm2(tokens))  # type: ignore[no-any-return]
 
 
-@BACKBONES.register("uvit")
+@BACKBONES.register("uvit", Traits(trial={"width": 16, "depth": 3, "heads": 2}))
 class UViT(nn.Module):
     """U-ViT (Bao et al. 2023, figure 1): noise level, class and patches are all tokens; long skips join shallow to deep blocks.
 

@@ -9,11 +9,12 @@ from torch import Tensor
 
 from registry.datasets import DATASETS, ImageSet, Split
 from registry.options import Count, NonNegativeInt, Side
+from registry.traits import Traits
 
 CLASS_NAMES = ("disc", "square", "cross")
 
 
-@DATASETS.register("shapes")
+@DATASETS.register("shapes", Traits(trial={"size": 8, "count": 16}))
 def shapes(*, size: Side = 16, channels: Literal[1, 3] = 1, count: Count = 512, seed: NonNegativeInt = 0) -> ImageSet:
     """Discs, squares and crosses of random place, size and brightness, drawn by code; for tests.
 

@@ -9,7 +9,7 @@ from registry.path import NoisePath
 from registry.samplers import Denoised
 
 
-@GUIDANCE.register("autoguidance", GuidanceTraits(strength="scale"))
+@GUIDANCE.register("autoguidance", GuidanceTraits(strength="scale", trial={"guide": "there", "interval": [0.1, 5.0]}))
 def autoguidance(
     denoise: ConditionalDenoise,
     path: NoisePath,

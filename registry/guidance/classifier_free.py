@@ -8,8 +8,12 @@ from registry.options import Fraction, NonNegative
 from registry.path import NoisePath
 from registry.samplers import Denoised
 
+TRIAL = {"scale": 2.0, "interval": [0.1, 5.0], "rescale": 0.5}
 
-@GUIDANCE.register("classifier_free", GuidanceTraits(needs_classes=lambda options: options["scale"] != 1, strength="scale"))
+
+@GUIDANCE.register(
+    "classifier_free", GuidanceTraits(needs_classes=lambda options: options["scale"] != 1, strength="scale", trial=TRIAL)
+)
 def classifier_free(
     denoise: ConditionalDenoise,
     path: NoisePath,

@@ -10,6 +10,8 @@ from torch import Tensor
 
 from registry.samplers import Grid, Noise, Step
 
+TRIAL = {"churn": 4.0, "s_min": 0.1, "s_max": 5.0}  # with which each of these options does something
+
 
 class Churn(NamedTuple):
     """S_churn, S_min, S_max and S_noise of Karras et al. 2022, algorithm 2; sigma / alpha stands for their sigma."""

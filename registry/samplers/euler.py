@@ -3,11 +3,11 @@
 from torch import Tensor
 
 from registry.options import NonNegative, Positive
-from registry.samplers import SAMPLERS, Denoise, Grid, Noise
-from registry.samplers.churn import Churn
+from registry.samplers import SAMPLERS, Denoise, Grid, Noise, SamplerTraits
+from registry.samplers.churn import TRIAL, Churn
 
 
-@SAMPLERS.register("euler")
+@SAMPLERS.register("euler", SamplerTraits(trial=TRIAL))
 def euler(
     denoise: Denoise,
     grid: Grid,

@@ -4,10 +4,10 @@ from torch import Tensor
 
 from registry.options import NonNegative, Positive
 from registry.samplers import SAMPLERS, Denoise, Grid, Noise, SamplerTraits
-from registry.samplers.churn import Churn
+from registry.samplers.churn import TRIAL, Churn
 
 
-@SAMPLERS.register("heun", SamplerTraits(order=2))
+@SAMPLERS.register("heun", SamplerTraits(order=2, trial=TRIAL))
 def heun(
     denoise: Denoise,
     grid: Grid,

@@ -7,11 +7,12 @@ from pathlib import Path
 
 from conftest import ROOT
 
-from registry.plugins import SHELVES
+from registry.plugins import REGISTRIES
 
 LAB = ROOT / "ddpm_lab"
-NAMES = {part.name for shelf in SHELVES.values() for part in shelf}
-MODULES = {part.make.__module__ for shelf in SHELVES.values() for part in shelf if part.make.__module__.startswith("registry.")}
+PARTS = [part for parts in REGISTRIES.values() for part in parts]
+NAMES = {part.name for part in PARTS}
+MODULES = {part.make.__module__ for part in PARTS if part.make.__module__.startswith("registry.")}
 
 DEFAULT = "a default of the schema"
 RATE = "a shape of the learning rate's decay, and no schedule of noise"
@@ -34,18 +35,14 @@ EXCEPTIONS = {
     ("sweeps/wandb_file.py", "constant"): SWEEP,
     ("sweeps/wandb_file.py", "uniform"): SWEEP,
     ("diffusion/process.py", "x0"): SPACE,
-    ("testing.py", "x0"): SPACE,
-    ("testing.py", "flow"): KIND,
-    ("testing.py", "fixed_small"): "the variance that samplers and options are tried with",
+    ("testing/learning.py", "x0"): SPACE,
+    ("testing/promises.py", "flow"): KIND,
+    ("testing/sampling.py", "fixed_small"): "the variance that samplers and options are tried with",
     ("cli/evaluate.py", "fashion_cnn"): PLAIN,
     ("cli/evaluate.py", "fashion_mnist"): PLAIN,
     ("cli/evaluate.py", "inception_v3"): "--inception-weights is an option of that extractor, by its name",
     ("export/scheduler.py", "trailing"): "diffusers' word for where its steps lie",
     ("training/trial.py", "importance"): "what levels come with, in a message",
-    ("export/__init__.py", "registry.backbones.adm_unet"): "the layers of this class are those that are renamed",
-    ("export/__init__.py", "registry.backbones.dit"): "the layers of this class are those that are renamed",
-    ("export/unet.py", "registry.backbones.adm_unet"): "its layers are renamed one by one",
-    ("export/dit.py", "registry.backbones.dit"): "its layers are renamed one by one",
 }
 
 

@@ -14,20 +14,13 @@ from ddpm_lab.diffusion.model import DataShape
 from ddpm_lab.diffusion.sampling import Drawing
 from ddpm_lab.inference.trained_run import guides
 from ddpm_lab.training.trainer import Trainer
-from registry.plugins import SHELVES
+from registry.backbones import BACKBONES
+from registry.plugins import REGISTRIES
 
 PAGE = (ROOT / "docs/parts.md").read_text()
 LINES = re.findall(r"^\| (\w+) \| `(\w+)` \| `(\w+)` \| (?:`(.*)`)? *\|$", PAGE, re.M)
 # So small that two steps take a moment; these come after what the line sets.
-SMALL = {
-    "patch_unet": ["backbone.width=8", "backbone.blocks=1", "backbone.heads=1"],
-    "annotated_unet": ["backbone.width=8", "backbone.multipliers=[1, 2]"],
-    "adm_unet": ["backbone.width=32", "backbone.multipliers=[1, 2]", "backbone.blocks=1", "backbone.head_channels=32"],
-    "edm2_unet": ["backbone.width=8", "backbone.multipliers=[1, 2]", "backbone.blocks=1", "backbone.head_channels=8"],
-    "dit": ["backbone.width=16", "backbone.depth=2", "backbone.heads=2"],
-    "uvit": ["backbone.width=16", "backbone.depth=3", "backbone.heads=2"],
-    "mlp": ["backbone.width=16", "backbone.depth=1"],
-}
+SMALL = {part.name: [f"backbone.{key}={value}" for key, value in part.traits.trial.items()] for part in BACKBONES}
 FEW = ["train.images=16", "train.batch=8", "sampling.steps=4"]
 
 
@@ -37,29 +30,29 @@ def _overrides(line: str) -> list[str]:
 
 
 def test_the_page_names_every_part_once() -> None:
-    house = [
-        (shelf, part.name) for shelf, parts in SHELVES.items() for part in parts if part.make.__module__.startswith("registry.")
+    built_in = [
+        (category, part.name)
+        for category, parts in REGISTRIES.items()
+        for part in parts
+        if part.make.__module__.startswith("registry.")
     ]
-    assert sorted((shelf, name) for shelf, name, _, _ in LINES) == sorted(house)
+    assert sorted((category, name) for category, name, _, _ in LINES) == sorted(built_in)
 
 
-@pytest.mark.parametrize(("shelf", "name", "experiment", "line"), LINES, ids=[f"{shelf}-{name}" for shelf, name, _, _ in LINES])
+@pytest.mark.parametrize(
+    ("category", "name", "experiment", "line"), LINES, ids=[f"{category}-{name}" for category, name, _, _ in LINES]
+)
 def test_a_line_shows_its_part(
-    shelf: str, name: str, experiment: str, line: str, smoke_run: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    category: str, name: str, experiment: str, line: str, smoke_run: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.chdir(ROOT)
     words = _overrides(line.replace("RUN", str(smoke_run)).replace("FOLDER", str(tmp_path)))
     found = load_recipe(experiment, words).experiment
-    if shelf == "features":
+    if category == "features":
         assert name in [choice.name for choice in found.evaluate.features]
         return
-    shown = {
-        "schedules": found.schedule, "levels": found.levels, "targets": found.target, "losses": found.loss,
-        "weightings": found.weighting, "variances": found.variance, "backbones": found.backbone, "averages": found.train.ema,
-        "optimizers": found.train.optimizer, "datasets": found.dataset,
-        "samplers": found.sampling.sampler, "grids": found.sampling.grid, "guidance": found.sampling.guidance,
-    }  # fmt: skip
-    assert shown[shelf].name == name
+    shown = {registry.kind: choice for registry, choice in found.parts}
+    assert shown[REGISTRIES[category].kind].name == name
     # With drawn images in the place of real ones; the run that guides knows their classes.
     classes = ["classes=true"] if name == "autoguidance" else []
     small = ["dataset={name: shapes, size: 16, count: 32}", *SMALL[found.backbone.name], *FEW, *classes]

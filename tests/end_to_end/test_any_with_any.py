@@ -15,24 +15,18 @@ from ddpm_lab.diffusion.process import to_unit
 from ddpm_lab.diffusion.sampling import Drawing
 from ddpm_lab.inference.trained_run import guides
 from ddpm_lab.training.trainer import Trainer
+from registry.backbones import BACKBONES
 from registry.errors import BadInput
-from registry.plugins import SHELVES
+from registry.plugins import REGISTRIES
 
-TINY = {
-    "patch_unet": {"name": "patch_unet", "width": 8, "blocks": 1, "heads": 1},
-    "annotated_unet": {"name": "annotated_unet", "width": 8, "multipliers": [1, 2]},
-    "adm_unet": {"name": "adm_unet", "width": 32, "multipliers": [1, 2], "blocks": 1, "head_channels": 32, "dropout": 0.1},
-    "edm2_unet": {"name": "edm2_unet", "width": 8, "multipliers": [1, 2], "blocks": 1, "head_channels": 8},
-    "dit": {"name": "dit", "width": 16, "depth": 2, "heads": 2},
-    "uvit": {"name": "uvit", "width": 16, "depth": 3, "heads": 2},
-    "mlp": {"name": "mlp", "width": 16, "depth": 1},
-}
+TINY = {part.name: {"name": part.name, **part.traits.trial} for part in BACKBONES}
+TINY["adm_unet"]["dropout"] = 0.1
 # autoguidance needs a second run: tests/cli/test_cli.py draws with it.
 LEFT_OUT = {"autoguidance", "fashion_mnist", "image_folder"}
 
 
-def _names(shelf: str) -> list[str]:
-    return [part.name for part in SHELVES[shelf] if part.name not in LEFT_OUT]
+def _names(category: str) -> list[str]:
+    return [part.name for part in REGISTRIES[category] if part.name not in LEFT_OUT]
 
 
 CHOICES: dict[str, list[Any]] = {
