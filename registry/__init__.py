@@ -1,1 +1,1 @@
-"""The shelves of interchangeable parts. To add one: a file with one function or class, in the folder of its kind."""
+"""The registries of interchangeable parts. To add one: a file with one function or class, in the folder of its category."""

@@ -37,10 +37,10 @@ def _untracked(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(autouse=True)
 def _the_house_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A plugin that a test loads is off the shelves when the test ends: the next one may count them."""
+    """A plugin that a test loads is taken out when the test ends: the next one may count them."""
     monkeypatch.setattr(plugins, "_loaded", plugins._loaded.copy())
-    for shelf in plugins.SHELVES.values():
-        monkeypatch.setattr(shelf, "_parts", shelf._parts.copy())
+    for registry in plugins.REGISTRIES.values():
+        monkeypatch.setattr(registry, "_parts", registry._parts.copy())
 
 
 @pytest.fixture

@@ -106,7 +106,7 @@ def test_an_option_that_is_ignored_is_caught(clean_registries: None) -> None:
         conforms(deaf)
 
 
-def test_what_stands_on_no_shelf_is_said_so() -> None:
+def test_what_is_not_registered_is_said_so() -> None:
     with pytest.raises(AssertionError, match="is not registered"):
         conforms(print)
 

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 import ddpm_lab
 from ddpm_lab.config.part import Choice
 from ddpm_lab.storage.images import save_grid
-from registry.plugins import SHELVES
+from registry.plugins import REGISTRIES
 from registry.weightings import per_log_snr
 
 FOLDER = Path("docs/gallery")
@@ -35,7 +35,7 @@ def main() -> None:
     FOLDER.mkdir(parents=True, exist_ok=True)
     schedules(FOLDER / "schedules.png")
     weightings(FOLDER / "weightings.png")
-    for part in SHELVES["samplers"]:
+    for part in REGISTRIES["samplers"]:
         sampler(run, part.name, FOLDER / f"{part.name}.png")
 
 
@@ -44,8 +44,8 @@ def schedules(file: Path) -> None:
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     axes = figure.add_subplot()
     level = torch.linspace(0, 999, 2000, dtype=torch.float64)
-    for number, part in enumerate(SHELVES["schedules"]):
-        path = SHELVES["schedules"].configure(part.name, {})(1000)
+    for number, part in enumerate(REGISTRIES["schedules"]):
+        path = REGISTRIES["schedules"].configure(part.name, {})(1000)
         axes.plot(level / 999, path.log_snr(level), label=part.name, linestyle="-" if number < 5 else "--")
     axes.set(xlabel="noise level / (T - 1)", ylabel="log SNR", ylim=(-16, 16))
     _save(figure, axes, file)
@@ -55,12 +55,12 @@ def weightings(file: Path) -> None:
     """The weight of the error of x_0 over the log SNR, each divided by its own at log SNR 0; on the cosine schedule."""
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     axes = figure.add_subplot()
-    path = SHELVES["schedules"].configure("cosine", {})(1000)
+    path = REGISTRIES["schedules"].configure("cosine", {})(1000)
     level = torch.linspace(1, 998, 1000, dtype=torch.float64)
     log_snr, slope = path.log_snr(level), path.log_snr_slope(level) * (path.steps - 1)
     middle = int(log_snr.abs().argmin())
-    for number, part in enumerate(SHELVES["weightings"]):
-        made = SHELVES["weightings"].configure(part.name, {})(STD)
+    for number, part in enumerate(REGISTRIES["weightings"]):
+        made = REGISTRIES["weightings"].configure(part.name, {})(STD)
         if isinstance(made, torch.nn.Module):
             continue  # learned with the network
         weight = made(log_snr, slope)
@@ -78,7 +78,7 @@ def sampler(run: ddpm_lab.Run, name: str, file: Path) -> None:
     """A row for each number of steps, the same noise in each column."""
     rows = []
     for steps in STEPS:
-        options = SHELVES["samplers"].check(name, {})
+        options = REGISTRIES["samplers"].check(name, {})
         changed = {"sampler": Choice(name, options), "grid": Choice(GRIDS.get(name, "uniform"), {}), "steps": steps, "seed": 1}
         rows.append(run.sample(IMAGES, sampling=run.experiment.sampling.model_copy(update=changed)))
     save_grid(file, torch.cat(rows), columns=IMAGES)

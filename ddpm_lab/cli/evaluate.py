@@ -141,21 +141,21 @@ def _reference(text: str) -> Choice:
     """`cifar10`, or `{name: image_folder, folder: PATH}`, as in an experiment."""
     from ddpm_lab.config.overrides import value_of
     from ddpm_lab.config.part import read_choice
-    from registry.plugins import SHELVES
+    from registry.plugins import REGISTRIES
 
     try:
-        return read_choice(value_of(text), SHELVES["datasets"].check, "dataset")
+        return read_choice(value_of(text), REGISTRIES["datasets"].check, "dataset")
     except BadInput as error:
         raise BadInput(f"--dataset: {error}") from None
 
 
 def _extractors(arguments: argparse.Namespace, default: tuple[Choice, ...]) -> list[Choice]:
     from ddpm_lab.config.part import Choice
-    from registry.plugins import SHELVES
+    from registry.plugins import REGISTRIES
 
     names = arguments.features.split(",") if arguments.features else None
-    choices = [Choice(name, SHELVES["features"].check(name, {})) for name in names] if names else list(default)
+    choices = [Choice(name, REGISTRIES["features"].check(name, {})) for name in names] if names else list(default)
     if arguments.inception_weights is None:
         return choices
-    inception = Choice("inception_v3", SHELVES["features"].check("inception_v3", {"weights": arguments.inception_weights}))
+    inception = Choice("inception_v3", REGISTRIES["features"].check("inception_v3", {"weights": arguments.inception_weights}))
     return [*(choice for choice in choices if choice.name != "inception_v3"), inception]

@@ -29,7 +29,7 @@ from registry.datasets import ImageSet
 from registry.errors import BadInput
 from registry.features import Extractor, made_for
 from registry.metrics import USUAL
-from registry.plugins import SHELVES
+from registry.plugins import REGISTRIES
 
 BATCH, CHUNK = 500, 50  # images that are fetched at once, and shown to the extractor at once on a CPU
 CAVEAT = "not made for this data"
@@ -270,7 +270,7 @@ def _require_finite(images: Statistics) -> None:
 
 def suits(choice: Choice, data: ImageSet) -> bool:
     """Whether an extractor was made for such data, as far as it says."""
-    return made_for(SHELVES["features"].part(choice.name).make).fits(data.image_shape, data.name)
+    return made_for(REGISTRIES["features"].part(choice.name).make).fits(data.image_shape, data.name)
 
 
 def suited_first(choices: Iterable[Choice], data: ImageSet) -> list[Choice]:

@@ -27,7 +27,7 @@ from registry.blame import PartFails
 from registry.datasets import ImageSet
 from registry.errors import BadInput
 from registry.features import made_for
-from registry.plugins import SHELVES
+from registry.plugins import REGISTRIES
 
 TRIAL_STEPS, TRIAL_SECONDS, LONGEST_TRIAL = 8, 1.0, 6.0
 SPEEDUP = 0.75  # of n threads it is n to this power: a training step on two cores takes 158 ms with one thread, 94 with two
@@ -61,7 +61,7 @@ def lines(recipe: Recipe, device: str | None, full: bool = False) -> Iterator[st
     path = model.diffusion.path
     yield f"path        {experiment.schedule.name}, T = {path.steps}, terminal SNR {terminal_snr(path):.2e}"
     for choice in suited_first(experiment.evaluate.features, data):
-        made = made_for(SHELVES["features"].part(choice.name).make)
+        made = made_for(REGISTRIES["features"].part(choice.name).make)
         yield f"features    {choice.name}{'' if suits(choice, data) else f', {CAVEAT} but for {made}'}"
     layout = describe_memory_format(experiment.train.memory_format, torch_device)
     compiled = ", compiled" if pick_compile(experiment.train.compile, torch_device) else ""

@@ -48,8 +48,8 @@ def test_listing_and_checking_do_not_wait_for_slow_packages() -> None:
 
 
 def test_imports_make_no_circle() -> None:
-    # A part imports its shelf from the package, and the package imports the part's file by name while it stocks the
-    # shelf; the package's own lines above that are what a part may use. So parts count as one with their package.
+    # A part imports its registry from the package, and the package imports the part's file by name while it fills the
+    # registry; the package's own lines above that are what a part may use. So parts count as one with their package.
     graph = {name: {i for i in imports if not name.startswith(f"{i}.")} for name, imports in GRAPH.items()}
     done: set[str] = set()
 

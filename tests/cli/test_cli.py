@@ -147,11 +147,11 @@ def test_check_warns_of_the_annotated_recipe(quick: Quick) -> None:
 
 
 def test_list_shows_every_part_with_its_options(lab: Lab) -> None:
-    from registry.plugins import SHELVES
+    from registry.plugins import REGISTRIES
 
     everything = lab("list").stdout
-    for shelf in SHELVES.values():
-        house = [part for part in shelf if part.make.__module__.startswith("registry.")]
+    for registry in REGISTRIES.values():
+        house = [part for part in registry if part.make.__module__.startswith("registry.")]
         assert house
         for part in house:
             assert part.summary in everything

@@ -70,15 +70,15 @@ def test_from_an_installed_package(tmp_path: Path, lab: Lab) -> None:
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("shelf", re.findall(r"^\| `(\w+)` \| `\((.*?)\)`", PAGE, re.M))
-def test_the_table_of_shelves_is_true(shelf: tuple[str, str]) -> None:
-    from registry.plugins import SHELVES
+@pytest.mark.parametrize("row", re.findall(r"^\| `(\w+)` \| `\((.*?)\)`", PAGE, re.M))
+def test_the_table_of_registries_is_true(row: tuple[str, str]) -> None:
+    from registry.plugins import REGISTRIES
 
-    name, parameters = shelf
-    assert ", ".join(SHELVES[name].runtime) == parameters
+    name, parameters = row
+    assert ", ".join(REGISTRIES[name].runtime) == parameters
 
 
-def test_the_table_has_every_shelf() -> None:
-    from registry.plugins import SHELVES
+def test_the_table_has_every_registry() -> None:
+    from registry.plugins import REGISTRIES
 
-    assert re.findall(r"^\| `(\w+)` \|", PAGE, re.M) == list(SHELVES)
+    assert re.findall(r"^\| `(\w+)` \|", PAGE, re.M) == list(REGISTRIES)

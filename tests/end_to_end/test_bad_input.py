@@ -123,7 +123,7 @@ CASES: dict[str, tuple[Prepare, Words]] = {
     "a zero byte in a plugin": (_run('plugins=["a\\0b"]'), ["plugins", "a\\x00b"]),
     "a zero byte in extends": (_file("z.yaml", 'extends: "a\\0b"\n'), ["z.yaml", "extends", "a\\x00b"]),
     "unknown budget": (_run("--budget", "gpus"), ["no budget named 'gpus'"]),
-    "unknown shelf": (lambda folder: ["list", "loses"], ["did you mean 'losses'"]),
+    "unknown category": (lambda folder: ["list", "loses"], ["did you mean 'losses'"]),
     "unknown device": (_run("--device", "tpu9x"), ["--device", "tpu9x"]),
     "N that is no number": (lambda folder: ["sample", "RUN", "-n", "0"], ["0 is not a positive number"]),
 }

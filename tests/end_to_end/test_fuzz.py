@@ -43,7 +43,7 @@ from registry.datasets.idx import read_idx
 from registry.datasets.image_folder import image_folder
 from registry.datasets.npz_reader import read_images, read_labels
 from registry.errors import BadInput
-from registry.plugins import SHELVES
+from registry.plugins import REGISTRIES
 
 EXAMPLES = int(os.environ.get("FUZZ", "0"))
 PATIENCE = 60  # seconds, after which an example counts as a hang
@@ -331,8 +331,8 @@ NO_FRILLS = [
     "backbone={name: mlp, width: 8, depth: 1}",
 ]
 PARTS = {
-    key: [part.name for part in SHELVES[shelf] if part.name != "autoguidance"]
-    for key, shelf in {
+    key: [part.name for part in REGISTRIES[category] if part.name != "autoguidance"]
+    for key, category in {
         "schedule": "schedules", "target": "targets", "sampling.sampler": "samplers", "sampling.grid": "grids",
         "levels": "levels", "weighting": "weightings", "variance": "variances", "loss": "losses",
     }.items()

@@ -9,7 +9,7 @@ import pytest
 
 from registry.errors import BadInput
 from registry.losses import LOSSES
-from registry.plugins import SHELVES, load_file
+from registry.plugins import REGISTRIES, load_file
 
 LOSS = '''
 from registry.losses import LOSSES
@@ -60,9 +60,9 @@ def test_a_broken_package_is_named(tmp_path: Path) -> None:
 
 
 def test_every_part_says_what_it_is_in_one_sentence() -> None:
-    for shelf in SHELVES.values():
-        assert list(shelf)
-        for part in shelf:
+    for registry in REGISTRIES.values():
+        assert list(registry)
+        for part in registry:
             if not part.make.__module__.startswith("ddpm_lab_plugin"):
                 assert len(part.summary) > 20, part.name
                 assert part.summary.endswith((".", ",", ":")), part.name

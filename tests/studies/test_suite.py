@@ -186,7 +186,7 @@ def test_it_is_resumed_after_it_was_killed_and_lets_its_run_save_when_it_is_aske
         ({"metrics": ["FIDD"]}, "did you mean 'FID'"),
         ({"metrics": ["recall"]}, "metrics: recall comes first"),
         ({"set": ["seed=3"]}, "seeds are named under `seeds`"),
-        ({"experiments": ["smoke", {"name": "v", "experiment": "smoke", "sett": []}]}, "known: name, experiment, set"),
+        ({"experiments": ["smoke", {"name": "v", "experiment": "smoke", "sett": []}]}, "known: experiment, name, set"),
         ({"experiments": ["smoke", {"name": "v", "experiment": "smoke", "set": ["evaluate.n=130"]}]}, "another evaluate.n"),
         ({"experiments": ["smoke", {"name": "v", "experiment": "smoke", "set": ["target=v", "loss=l1"]}]}, "another loss.name"),
         ({"experiments": ["smoke", {"name": "again", "experiment": "smoke"}]}, "the same levels of all"),
