@@ -22,7 +22,7 @@ limit_spin()  # here, because whatever of the lab is imported first, this file r
 
 
 def load(run: str | Path, device: str | None = None) -> Run:
-    """Open a run's folder, to draw images from it.
+    """Open a run's folder, to sample images from it.
 
     Raises:
         BadInput: there is no such run, or a part of it is missing or damaged.

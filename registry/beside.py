@@ -94,7 +94,7 @@ class _Modules:
 
 
 def _imported(source: bytes) -> Iterator[str]:
-    """The modules without a dot that a text imports, in functions too; none where it is no Python, which running it tells."""
+    """The modules without a dot that a text imports, in functions too; none where it is not Python, which running it shows."""
     try:
         tree = ast.parse(source)
     except (SyntaxError, ValueError, RecursionError, MemoryError):

@@ -41,7 +41,7 @@ def open_file(file: Path, kind: Kind) -> BinaryIO:
 
     Raises:
         OSError: it is not there, or may not be read.
-        BadInput: it is no regular file, or larger than its kind.
+        BadInput: it is not a regular file, or larger than its kind.
     """
     size = _size(file, kind)
     # What /proc shows says that it is empty, and may have no end; an empty file is known without being read.
@@ -81,7 +81,7 @@ def _size(file: Path, kind: Kind) -> int:
     try:
         status = os.stat(file)
     except ValueError:
-        raise BadInput(f"'{file}' is no path, because of the zero byte in it") from None
+        raise BadInput(f"'{file}' is not a path, because of the zero byte in it") from None
     require_regular(file, status)
     if status.st_size > kind.largest:
         raise BadInput(f"{file}: longer than {kind.largest:,} bytes, which no {kind.name} is")

@@ -1,4 +1,4 @@
-"""How arguments are read, and those that several commands share. No torch here: `--help` and a typing error need none."""
+"""How arguments are read, and those that several commands share. No torch here: `--help` and a typo need none."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Parser(argparse.ArgumentParser):
 
 
 class Version(argparse.Action):
-    """Prints the version of the lab; what is installed is asked only if somebody wants to know."""
+    """Prints the version of the lab; importlib.metadata is read only when it is asked for."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
         from importlib.metadata import version
@@ -49,7 +49,7 @@ def numbers(text: str) -> list[float]:
     except ValueError:
         found = []
     if not found or not all(math.isfinite(number) and number >= 0 for number in found):
-        raise argparse.ArgumentTypeError(f"{text[:40]!r} is no list of numbers from 0 on; write them as 5,10,20")
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} is not a list of numbers from 0 on; write them as 5,10,20")
     return found
 
 
@@ -59,7 +59,7 @@ def add_run(parser: argparse.ArgumentParser) -> None:
 
 
 def add_device(parser: argparse.ArgumentParser) -> None:
-    """Where it is computed."""
+    """The device."""
     parser.add_argument("--device", help="cpu, cuda, cuda:1 ... (default: the GPU where there is one)")
 
 
@@ -74,12 +74,12 @@ def add_weights(parser: argparse.ArgumentParser) -> None:
 
 
 def add_overrides(parser: argparse.ArgumentParser, about: str) -> None:
-    """What the command line changes of an experiment."""
+    """Overrides of an experiment."""
     parser.add_argument("overrides", nargs="*", default=[], metavar="key=value", help=f"optional; {about}")
 
 
 def add_experiment(parser: argparse.ArgumentParser) -> None:
-    """An experiment, its budget and what is changed of it."""
+    """An experiment, its budget and overrides."""
     parser.add_argument("experiment", help="a name that `list experiments` shows, a YAML file, or a run's folder")
     add_overrides(parser, "such as train.images=5000 loss.name=l2")
     add_budget(parser)
@@ -87,12 +87,12 @@ def add_experiment(parser: argparse.ArgumentParser) -> None:
 
 
 def add_budget(parser: argparse.ArgumentParser) -> None:
-    """How much is trained."""
+    """The budget."""
     parser.add_argument("--budget", help="a name in experiments/budgets (default: cpu)")
 
 
 def add_sampling(parser: argparse.ArgumentParser) -> None:
-    """What is changed of the sampling of a run."""
+    """Overrides of a run's sampling."""
     add_overrides(parser, "below sampling, such as sampling.clip=0.995")
     parser.add_argument("--sampler", help="such as ddim or ancestral, with its default options")
     parser.add_argument("--steps", type=count, help="reverse steps")
@@ -103,7 +103,7 @@ def add_sampling(parser: argparse.ArgumentParser) -> None:
 
 
 def sampling_of(run: Run, arguments: argparse.Namespace) -> Sampling:
-    """The run's own sampling, with what the command line says instead."""
+    """The run's own sampling, with the overrides of the command line."""
     from ddpm_lab.inference.sampling_overrides import changed
 
     return changed(run, run.experiment.sampling, **{option: getattr(arguments, option) for option in SAMPLING})

@@ -1,4 +1,4 @@
-"""Validate an experiment and say what it will take; train nothing."""
+"""Validate an experiment and estimate its cost; train nothing."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ LONGEST = 2000  # characters of an error, which may quote a value of any length
 
 
 class Command(Protocol):
-    """A module of a command. It imports torch only when it is executed: `--help` and a typing error need none."""
+    """A module of a command. It imports torch only when it is executed: `--help` and a typo need none."""
 
     __doc__: str | None
 
@@ -69,7 +69,7 @@ def _main(argv: list[str]) -> int:
         return 130
     except BrokenPipeError:
         return FAILURE
-    except BaseException as error:  # a plugin may die of anything; a command that does not come to its end has failed
+    except BaseException as error:  # a plugin may die of anything; a command that does not finish has failed
         if arguments.debug:
             traceback.print_exc()
         known = isinstance(error, BadInput)

@@ -1,4 +1,4 @@
-"""Send W&B what it lacks of a run: rows, pictures, result, weights."""
+"""Send W&B what it lacks of a run: rows, images, result, weights."""
 
 from __future__ import annotations
 

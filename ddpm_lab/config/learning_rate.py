@@ -26,7 +26,7 @@ class Rate(BaseModel):
     final: Fraction = 0.0
 
     def at(self, images: int, total: int) -> float:
-        """The learning rate of the step that begins after `images` of `total` images."""
+        """The learning rate of the step that starts after `images` of `total` images."""
         rise = min(1.0, (images + 1) / self.warmup) if self.warmup else 1.0
         start = self.decay_from * total
         if self.decay == "constant" or images <= start:

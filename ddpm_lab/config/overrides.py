@@ -20,13 +20,13 @@ def layer_of(overrides: Iterable[str]) -> dict[str, Any]:
     """`["train.batch=32", "loss=huber"]` as the tree that a YAML file would give; a later one wins over an earlier one.
 
     Raises:
-        BadInput: one of them is no override.
+        BadInput: one of them is not a valid override.
     """
     layer: dict[str, Any] = {}
     for override in overrides:
         key, equals, text = override.partition("=")
         if not equals or not key or not all(key.split(".")):
-            raise BadInput(f"{COMMAND_LINE}: {override!r} is no override; write key=value, such as train.images=5000")
+            raise BadInput(f"{COMMAND_LINE}: {override!r} is not a valid override; write key=value, such as train.images=5000")
         if (pieces := key.count(".") + 1) > DEEPEST:
             raise BadInput(f"{COMMAND_LINE}: {key[:40]}...: a key of {pieces:,} pieces; no setting has more than {DEEPEST}")
         try:
@@ -52,7 +52,7 @@ def value_of(text: str) -> Any:
     because PyYAML, which read the sweep file, does so.
 
     Raises:
-        BadInput: it is no YAML either.
+        BadInput: it is not YAML either.
     """
     if text == "None":
         return None

@@ -45,7 +45,7 @@ _Loader.yaml_implicit_resolvers = {
 }
 _Loader.add_implicit_resolver(_BOOL, re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF"))
 _Loader.add_implicit_resolver(_INT, re.compile(r"^[-+]?[0-9][0-9_]*$"), list("-+0123456789"))
-# No two of its repetitions can take the same characters: a long word of digits costs one pass.
+# No two of its repetitions can take the same characters: a long string of digits takes one pass.
 _FLOAT_FORM = r"^(?:[-+]?(?:[0-9][0-9_]*(?:\.[0-9_]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$"
 _Loader.add_implicit_resolver(_FLOAT, re.compile(_FLOAT_FORM), list("-+.0123456789"))
 _KEPT = {None, _FLOAT, _STR, *(f"tag:yaml.org,2002:{kind}" for kind in ("null", "seq", "map"))}
@@ -68,7 +68,7 @@ def parse(text: str) -> Any:
     """The value that a piece of YAML stands for.
 
     Raises:
-        BadInput: it is no YAML; the text says where and why, in one line.
+        BadInput: it is not YAML; the text says where and why, in one line.
     """
     try:
         return yaml.load(text, _Loader)

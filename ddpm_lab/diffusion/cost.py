@@ -1,4 +1,4 @@
-"""What a network costs: parameters, operations, memory."""
+"""Parameters, operations and memory of a network."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def flops_per_image(model: Model, shape: DataShape) -> int:
 
 
 def flops_if_countable(model: Model, shape: DataShape) -> int | None:
-    """The same, or None for a network that cannot be run without numbers: a figure is not to cost a run its end."""
+    """The same, or None for a network that cannot be run without numbers: no run fails because of it."""
     try:
         return flops_per_image(model, shape)
     except Exception:  # a plugin's network may look at values, which a tensor without data does not have

@@ -17,7 +17,7 @@ HALF_LEVEL = 1 / 255  # of uint8 images in [-1, 1]
 def bound_term(diffusion: Diffusion, variance: Variance, x0: Tensor, x_t: Tensor, level: Tensor, seen: Denoised) -> Tensor:
     """The term of each image [B] at its level, in bits per dimension; T - 1 times its mean over [0, T - 1] is the bound.
 
-    A level d below 1 begins a chain d, d + 1 ... d + T - 2, whose T - 1 terms add up to the bound; the mean is over d too.
+    A level d below 1 starts a chain d, d + 1 ... d + T - 2, whose T - 1 terms add up to the bound; the mean is over d too.
     A step leads from a level to the one below it by 1: the term is KL(q(x_s | x_t, x_0) || p(x_s | x_t)). From a level below 1
     it leads to the image: the term is the image's negative log likelihood. The last level of a chain has the prior's term too,
     KL(q(x_t | x_0) || N(0, s^2 I)), where s is what sampling starts with. A path of one level has one term.

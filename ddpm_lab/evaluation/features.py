@@ -20,7 +20,7 @@ MOST = 2**26  # numbers in the moments of all classes; where they would be more,
 class Statistics:
     """Of features [N, D]."""
 
-    groups: Moments  # of disjoint groups that make up the whole: of a reference its classes, of judged images equal parts
+    groups: Moments  # of disjoint groups that make up the whole: of a reference its classes, of evaluated images equal parts
     some: Tensor  # [<= KEPT, D] float32, a fixed random choice
 
     @cached_property
@@ -47,7 +47,7 @@ class Answers:
 
 @dataclass(frozen=True)
 class Measured(Statistics):
-    """Of images that are judged."""
+    """Of images that are evaluated."""
 
     answers: Answers | None  # where the extractor is a classifier
     by_class: Moments | None  # [K], where the images were asked for by class

@@ -1,4 +1,4 @@
-"""An AutoencoderKL that changes nothing: DiTPipeline wants one, and the lab's transformers work on pixels."""
+"""An AutoencoderKL that changes nothing: DiTPipeline needs one, and the lab's transformers work on pixels."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ class Progress:
     """Counts images: `12,800/60,000 images, 412 images/s, 1:54 left, loss 0.0712`."""
 
     def __init__(self, what: str, total: int, done: int = 0, *, passing: bool = False) -> None:
-        """`passing`: nothing is left of it on the screen once it has come to its end."""
+        """`passing`: nothing is left of it on the screen once it is finished."""
         self.what, self.total, self.done, self.passing = what, total, done, passing
         self._first, self._start, self._spoken, self._percent = done, time.monotonic(), time.monotonic(), self._whole_percent()
         self._bar: tqdm | None = None  # type: ignore[type-arg]

@@ -22,7 +22,7 @@ PACKAGES = (
 def describe_environment(
     device: torch.device, precision: str, memory_format: str, compiled: bool | Literal["auto"]
 ) -> dict[str, Any]:
-    """Versions, commit, hardware, and what each `auto` came to."""
+    """Versions, commit, hardware, and what each `auto` means here."""
     return {
         "python": platform.python_version(),
         "system": platform.platform(terse=True),

@@ -23,7 +23,7 @@ MALLOPT_TRIM_THRESHOLD, MALLOPT_MMAP_THRESHOLD = -1, -3  # as in glibc's malloc.
 def pick_threads(wanted: int | Literal["auto"], recorded: int | None = None) -> int:
     """`auto` is this run's share of the cores among the runs of the lab that are at work here; OMP_NUM_THREADS is its limit.
 
-    The number of threads changes the last bits of a result. So a run that goes on keeps what it `recorded`, and the runs of a
+    The number of threads changes the last bits of a result. So a resumed run keeps what it `recorded`, and the runs of a
     suite or of a sweep keep what that has fixed, as long as the machine has so many cores.
 
     Raises:
@@ -38,9 +38,9 @@ def pick_threads(wanted: int | Literal["auto"], recorded: int | None = None) -> 
     if kept is not None:
         threads = min(kept, cores)
         if threads < kept:
-            say(f"threads: {threads}, not the {kept} that it began with, for want of cores; the last bits will differ")
+            say(f"threads: {threads}, not the {kept} that it started with: there are fewer cores; the last bits will differ")
         elif others and threads > share:
-            say(f"warning: {threads} threads, as it began, beside {crowd} on {cores} cores: all will be much slower")
+            say(f"warning: {threads} threads, as it started, beside {crowd} on {cores} cores: all will be much slower")
         return threads
     threads = min(torch.get_num_threads(), share)
     if threads < min(torch.get_num_threads(), cores // launcher.local_size()):
@@ -61,7 +61,7 @@ def _allowed_cores() -> int:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     with contextlib.suppress(OSError, ValueError):
         quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-        cores = min(cores, math.ceil(int(quota) / int(period)))  # "max" is no number: no limit
+        cores = min(cores, math.ceil(int(quota) / int(period)))  # "max": no limit
     return max(cores, 1)
 
 

@@ -42,7 +42,7 @@ def restart(generator: torch.Generator, seed: int, purpose: str, *index: int) ->
 
 
 def protocol_generator(purpose: str, *index: int) -> torch.Generator:
-    """The generator for a choice that belongs to a protocol, such as which held-out images are judged.
+    """The generator for a choice that belongs to a protocol, such as which held-out images are evaluated.
 
     A metric's value depends on it, so it is the same whatever the seed and the version of the streams. There are a handful of
     these, for which the 32 bits that torch keeps of a seed are enough.
@@ -54,7 +54,7 @@ def protocol_generator(purpose: str, *index: int) -> torch.Generator:
 class ImageNoise:
     """Standard normal tensors for a batch of images, each image from a generator of its own.
 
-    `noise()` gives the next [len(indices), *shape]; image i of the run meets the same numbers in any batch.
+    `noise()` gives the next [len(indices), *shape]; image i of the run gets the same numbers in any batch.
     """
 
     def __init__(self, seed: int, indices: range, shape: tuple[int, ...], device: torch.device | str = "cpu") -> None:

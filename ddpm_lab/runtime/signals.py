@@ -15,7 +15,7 @@ BAD_INPUT, FAILURE = 2, 1
 
 
 class Interrupted(Exception):
-    """SIGINT or SIGTERM came; what was begun is saved, and can be gone on with."""
+    """SIGINT or SIGTERM came; the state is saved, and can be resumed."""
 
     def __init__(self, signum: int) -> None:
         super().__init__(signal.Signals(signum).name)

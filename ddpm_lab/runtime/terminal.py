@@ -12,7 +12,7 @@ from typing import Any, TextIO, cast
 
 
 class _Lasting:
-    """A stream whose failures cost the text and nothing else; after the first it leads to the null device."""
+    """A stream whose failures lose the text and nothing else; after the first it leads to the null device."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream, self._gone = stream, False
@@ -49,7 +49,7 @@ def lasting_stderr() -> Iterator[None]:
     if usual is None:  # Python found it closed
         with contextlib.suppress(OSError):
             _lead_to_nowhere(2)  # else the next file that is opened would be standard error
-    stream = open(os.devnull, "w", encoding="utf-8") if usual is None else usual  # noqa: SIM115 - standard error for ever
+    stream = open(os.devnull, "w", encoding="utf-8") if usual is None else usual  # noqa: SIM115 - standard error until the process ends
     sys.stderr = cast(TextIO, _Lasting(stream))
     try:
         yield
@@ -59,7 +59,7 @@ def lasting_stderr() -> Iterator[None]:
 
 @contextlib.contextmanager
 def without_hangup() -> Iterator[None]:
-    """The block goes on when its terminal is closed; Ctrl-C and SIGTERM stop it as ever."""
+    """The block continues when its terminal is closed; Ctrl-C and SIGTERM stop it as usual."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -25,7 +25,7 @@ class Checkpoints:
         self.folder = folder
 
     def save(self, images: int, state: State, keep: int) -> None:
-        """All that training needs to go on, tensors, numbers and containers of them; the newest `keep` are kept.
+        """All that training resumes from, tensors, numbers and containers of them; the newest `keep` are kept.
 
         Raises:
             OSError: the disk is full, read-only or gone; the checkpoints that were there are as they were.
@@ -74,7 +74,7 @@ class Checkpoints:
             damaged.append(file)
             say(f"{file}: damaged (its SHA-256 is not the one in {_checksum(file).name}); going back to an older checkpoint")
         if damaged:
-            raise BadInput(f"{self.folder}: every checkpoint is damaged; run the experiment anew, without --resume")
+            raise BadInput(f"{self.folder}: every checkpoint is damaged; start a new run, without --resume")
         return None
 
     def _finished(self) -> list[Path]:
@@ -89,7 +89,7 @@ def _checksum(file: Path) -> Path:
 def _read(file: Path) -> State:
     try:
         state = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # damage in a pickle comes to light as almost anything
+    except Exception as error:  # a damaged pickle can raise almost anything
         raise BadInput(f"{file}: not a checkpoint of tensors and numbers ({reason(error)})") from None
     if not isinstance(state, dict):
         raise BadInput(f"{file}: not a checkpoint of tensors and numbers by name")

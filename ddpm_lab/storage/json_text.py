@@ -29,7 +29,7 @@ def from_json(text: str) -> Any:
     """What JSON says; the NaN and Infinity of older files are null.
 
     Raises:
-        ValueError: it is no JSON.
+        ValueError: it is not JSON.
     """
     try:
         return json.loads(text, parse_constant=lambda _: None)
@@ -47,7 +47,7 @@ def read_json(file: Path) -> Any:
 
     Raises:
         OSError: it cannot be read.
-        BadInput: it is no JSON, or no file that may be read.
+        BadInput: it is not JSON, or not a file that may be read.
     """
     try:
         return from_json(read_text(file, RECORD))

@@ -34,7 +34,7 @@ def require_id(text: str, origin: str) -> None:
         BadInput: it cannot.
     """
     if not _ID.fullmatch(text):
-        raise BadInput(f"{origin}: '{text[:40]}' is no id; use up to 100 letters, digits, `-`, `_` and `.`")
+        raise BadInput(f"{origin}: '{text[:40]}' is not a valid id; use up to 100 letters, digits, `-`, `_` and `.`")
 
 
 def require_experiment_name(name: str) -> None:

@@ -33,5 +33,5 @@ def load_weights(file: Path, network: nn.Module) -> None:
         raise BadInput(f"{file}: the run has no such weights; has it been trained?") from None
     except BadInput:
         raise
-    except Exception as error:  # damage in a header comes to light as almost anything
+    except Exception as error:  # a damaged header can raise almost anything
         raise BadInput(f"{file}: these weights do not fit ({reason(error)})") from None

@@ -26,7 +26,7 @@ def mode_of(track: Track) -> Mode:
     if logged_in():
         return "online"
     if chosen == "online":
-        say("W&B: online was asked for, but nobody is logged in; tracking offline (`wandb login` mends this)")
+        say("W&B: track.mode is online, but nobody is logged in; tracking offline (`wandb login` fixes this)")
     return "offline"
 
 

@@ -34,7 +34,7 @@ class Feed:
         return (self._sent(self._streamed(step)) if self.pixels is None else self.pixels[here]), labels
 
     def close(self) -> None:
-        """End the workers; the next step would begin with others."""
+        """End the workers; the next step would start others."""
         if self._ahead is not None:
             self._ahead.close()
             self._ahead = None

@@ -17,7 +17,7 @@ def labelled(images: Tensor, labels: Tensor | None, where: str) -> Split:
     """Images with their labels, if there are as many of both.
 
     Raises:
-        BadInput: there are not, or a label is no number of a class.
+        BadInput: there are not, or a label is not the number of a class.
     """
     if labels is not None and len(labels) != len(images):
         raise BadInput(f"{where}: {len(images)} images, but {len(labels)} labels")

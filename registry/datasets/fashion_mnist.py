@@ -34,7 +34,7 @@ ARRAYS = {
 
 @DATASETS.register("fashion_mnist")
 def fashion_mnist(*, folder: str | None = None) -> ImageSet:
-    """Fashion-MNIST, 60,000 + 10,000 garments of 28 x 28 in ten classes (Xiao et al. 2017, arXiv:1708.07747).
+    """Fashion-MNIST, 60,000 + 10,000 images of clothes, 28 x 28, in ten classes (Xiao et al. 2017, arXiv:1708.07747).
 
     Sources in order: the verified cache, the hub, the Debian package; or only `folder`, with the four IDX files.
     """

@@ -29,7 +29,7 @@ def read_idx(file: Path, largest: int = LARGEST) -> Tensor:
         with open_file(file, ARRAYS) as packed, gzip.open(packed) if file.suffix == ".gz" else packed as stream:
             magic = stream.read(4)
             if len(magic) < 4 or magic[:2] != b"\0\0" or magic[2] != UINT8 or not magic[3]:
-                raise BadInput(f"{file}: not an IDX file of bytes (it begins {magic.hex(' ')})")
+                raise BadInput(f"{file}: not an IDX file of bytes (it starts with {magic.hex(' ')})")
             sizes = stream.read(4 * magic[3])
             if len(sizes) < 4 * magic[3]:
                 raise BadInput(f"{file}: truncated inside its header")

@@ -19,7 +19,7 @@ from registry.files import ARRAYS, open_file
 LONGEST = 300  # characters of a word that says how images were made
 SMALL = 2**26  # bytes that an archive may unpack to however small it is itself
 Require = Callable[[tuple[int, ...], "np.dtype[Any]"], None]
-DENSEST = 20  # times its size on disk; images of garments deflate to a half, of discs on black to a tenth
+DENSEST = 20  # times its size on disk; images of clothes deflate to a half, of discs on black to a tenth
 
 
 def read_images(file: Path) -> Tensor:
@@ -78,7 +78,7 @@ def _read(file: Path, name: str, expected: str, require: Require) -> np.ndarray[
             _inspect(archive, entry, require)
             with archive.open(entry) as stream:
                 return np.lib.format.read_array(stream, allow_pickle=False)
-    except Exception as error:  # damage in an archive comes to light as almost anything
+    except Exception as error:  # a damaged archive can raise almost anything
         kind = "" if isinstance(error, BadInput) else f"not an .npz with {expected} as {name}: "
         raise BadInput(f"{file}: {kind}{reason(error)}") from None
 

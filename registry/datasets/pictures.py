@@ -39,7 +39,7 @@ class FilePictures(Dataset[Tensor]):
                     return _squared(image, self.size, self.mode)
         except UnidentifiedImageError:  # its own words name no file where it is given a stream
             raise BadInput(f"{file}: cannot be read as an image (cannot identify its format)") from None
-        except Exception as error:  # damage in an image comes to light as almost anything
+        except Exception as error:  # a damaged image can raise almost anything
             raise BadInput(f"{file}: cannot be read as an image ({reason(error)})") from None
 
 

@@ -73,7 +73,7 @@ class StreamedImages(Images):
 
     @property
     def contents(self) -> Contents:  # type: ignore[override]
-        """Hash and histogram, kept in the cache: they cost a pass over all images."""
+        """Hash and histogram, kept in the cache: they take a pass over all images."""
         return self._examined[0]
 
     @property
@@ -154,8 +154,8 @@ def as_images(
     images, broken = _read(Subset(pictures, numbers.tolist()), numbers, labels, key, stream, unreadable == "stop")
     if broken and (unreadable == "stop" or len(broken) == len(numbers)):
         count = f"{len(broken):,} of {len(numbers):,} images cannot be read"
-        mend = "mend or remove them" + (", or leave them out by dataset.unreadable=skip" if unreadable == "stop" else "")
-        raise BadInput(f"{next(iter(broken.values()))}; {count}; {mend}")
+        remedy = "fix or remove them" + (", or leave them out by dataset.unreadable=skip" if unreadable == "stop" else "")
+        raise BadInput(f"{next(iter(broken.values()))}; {count}; {remedy}")
     if broken:
         keep = torch.tensor([number not in broken for number in range(len(numbers))])
         numbers = numbers[keep]

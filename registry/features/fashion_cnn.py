@@ -1,4 +1,4 @@
-"""fashion_cnn: the small classifier whose features suit 28 x 28 garments; its weights ship with the lab."""
+"""fashion_cnn: the small classifier for 28 x 28 images of clothes; its weights ship with the lab."""
 
 from __future__ import annotations
 

@@ -64,7 +64,7 @@ def _checked(file: Path) -> str:
         torch.load(required(file, WEIGHTS), map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise BadInput(f"inception_v3: weights: no file '{file}'") from None
-    except Exception as error:  # damage in a pickle comes to light as almost anything
+    except Exception as error:  # a damaged pickle can raise almost anything
         raise BadInput(f"inception_v3: weights: '{file}' does not hold plain tensors ({reason(error)})") from None
     return str(file)
 

@@ -1,4 +1,4 @@
-"""Levels evenly spaced in log SNR, without those that hardly change the image."""
+"""Levels evenly spaced in log SNR, without those that barely change the image."""
 
 import torch
 from torch import Tensor

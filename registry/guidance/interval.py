@@ -16,7 +16,7 @@ from registry.samplers import Denoised
 
 def _rising(interval: tuple[float, float]) -> tuple[float, float]:
     if interval[0] >= interval[1]:
-        raise BadInput(f"from {interval[0]:g} to {interval[1]:g} is no interval")
+        raise BadInput(f"from {interval[0]:g} to {interval[1]:g} is not an interval")
     return interval
 
 

@@ -1,4 +1,4 @@
-"""Levels drawn by the second moment of their loss."""
+"""Noise levels sampled by the second moment of their loss."""
 
 from typing import Annotated
 
@@ -50,7 +50,7 @@ class Importance:
             self.seen[bin_] += 1
 
     def state_dict(self) -> dict[str, Tensor]:
-        """All that the next draw depends on."""
+        """All that the next sample depends on."""
         return {"losses": self.losses.clone(), "seen": self.seen.clone()}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:

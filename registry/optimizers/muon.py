@@ -102,7 +102,7 @@ def balanced(matrices: Tensor, coefficients: tuple[float, float, float], steps: 
     """Each of the matrices [n, rows, columns] with its singular values brought near one by Newton-Schulz (Jordan et al. 2024).
 
     X <- (a + b X X^T + c (X X^T)^2) X. All the polynomials are of X X^T alone and commute, so they are multiplied up as
-    small square matrices, and the wide one is met twice instead of in every product.
+    small square matrices, and the wide one is multiplied twice instead of in every product.
     """
     a, b, c = coefficients
     tall = matrices.shape[1] > matrices.shape[2]

@@ -11,7 +11,7 @@ from registry.weightings import WEIGHTINGS, Space
 class Uncertainty(nn.Module):
     """u(noise), learned so that every level counts as much as it can be known (Karras et al. 2024, EDM2, appendix B).
 
-    Fourier features of ln(sigma / alpha) / 4 and one linear layer, which begins at 0.
+    Fourier features of ln(sigma / alpha) / 4 and one linear layer, which starts at 0.
     """
 
     space: Space = "target"

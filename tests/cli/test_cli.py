@@ -49,10 +49,12 @@ def test_the_result_says_all_that_its_value_depends_on(smoke_run: Path) -> None:
 
 def test_the_report_stands_alone(smoke_run: Path) -> None:
     page = (smoke_run / "report.html").read_text()
-    assert "<svg" in page
+    assert page.count("<svg") == 4, "loss, FID, learning rate, norm of the gradient"
     assert page.count("data:image/png;base64,") >= 4
     assert not re.search(r'(src|href)="(?!data:|#)', page), "nothing is loaded from elsewhere"
-    assert "N = 128" in page
+    table = page.split("<h2>Results</h2>")[1].split("</table>")[0]
+    assert table.count("10 steps, ema weights, seed 0") == 2, "once for each extractor: fashion_cnn and pixels"
+    assert "N = 128" in table
 
 
 def test_the_environment_is_recorded(smoke_run: Path) -> None:

@@ -29,7 +29,7 @@ def _lines(*overrides: str) -> list[str]:
         (["schedule={name: sigmoid, start: 1, end: 0}"], "schedule: start 1 is not below end 0"),
         (["schedule={name: edm, sigma_min: 90}"], "schedule: sigma_min 90 is not below sigma_max 80"),
         (["sampling.clip=1.5"], "sampling.clip"),
-        (["sampling.guidance.interval=[3, 1]", "classes=true"], "from 3 to 1 is no interval"),
+        (["sampling.guidance.interval=[3, 1]", "classes=true"], "from 3 to 1 is not an interval"),
         (["sampling.guidance={name: autoguidance, guide: nowhere}"], "no run at 'nowhere'"),
         (["sampling.guidance={name: autoguidance, guide: snapshots/1.safetensors}"], "guide the finished run only"),
     ],

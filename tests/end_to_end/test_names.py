@@ -152,7 +152,7 @@ def test_the_id_of_an_agent_is_checked_as_one_of_the_user(
     monkeypatch.setenv("WANDB_SWEEP_ID", "s")
     monkeypatch.setenv("WANDB_RUN_ID", "../../x")
     assert main(["run", SMOKE, "--results", str(tmp_path / "results")]) == 2
-    assert "WANDB_RUN_ID: '../../x' is no id" in capsys.readouterr().err
+    assert "WANDB_RUN_ID: '../../x' is not a valid id" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 
 

@@ -146,7 +146,7 @@ def test_what_was_chosen_stays(crowd: Crowd, monkeypatch: pytest.MonkeyPatch, ca
     assert pick_threads("auto", recorded=6) == 6
     assert "warning: 6 threads" in capsys.readouterr().err
     assert pick_threads("auto", recorded=64) == 8
-    assert "not the 64 that it began with" in capsys.readouterr().err
+    assert "not the 64 that it started with" in capsys.readouterr().err
     monkeypatch.setenv(live_runs.FIXED, "5")
     assert pick_threads("auto") == 5
     assert pick_threads("auto", recorded=3) == 3

@@ -71,7 +71,7 @@ def test_when_all_are_damaged_the_error_says_so(tmp_path: Path) -> None:
     checkpoints = _saved(tmp_path, 100, 200)
     for file in tmp_path.glob("*.pt"):
         file.write_bytes(b"")
-    with pytest.raises(BadInput, match="every checkpoint is damaged; run the experiment anew"):
+    with pytest.raises(BadInput, match="every checkpoint is damaged; start a new run"):
         checkpoints.load()
 
 
