@@ -23,7 +23,7 @@ from ddpm_lab.diffusion.model import DataShape
 from ddpm_lab.evaluation.held_out_loss import held_out_loss
 from ddpm_lab.runtime.device import pick_device, pick_precision
 from ddpm_lab.storage.json_text import read_json, write_json
-from ddpm_lab.storage.run_folder import with_id
+from ddpm_lab.storage.results_folder import with_id
 from ddpm_lab.training.trainer import Trainer
 
 RESULTS = Path("results/backbones")

@@ -18,7 +18,7 @@ from ddpm_lab.config.part import Choice
 from ddpm_lab.evaluation.evaluator import Evaluator, evaluate_images, numbered
 from ddpm_lab.runtime.device import pick_device
 from ddpm_lab.storage.json_text import read_json
-from ddpm_lab.storage.run_folder import with_id
+from ddpm_lab.storage.results_folder import with_id
 from registry.datasets.npz_reader import read_images
 
 LENGTHS = (27_360, 109_440, 218_880, 437_760)  # images of the lab's runs; the rate decays over each, so each is whole

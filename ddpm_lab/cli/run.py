@@ -33,7 +33,7 @@ def _execute(arguments: argparse.Namespace) -> None:
     from ddpm_lab.runtime.device import pick_device
     from ddpm_lab.runtime.launcher import restarted
     from ddpm_lab.storage.names import require_id
-    from ddpm_lab.storage.run_folder import with_id
+    from ddpm_lab.storage.results_folder import with_id
 
     recipe = load_recipe(arguments.experiment, arguments.overrides, arguments.budget)
     # A sweep's agent names the run; it hands a trial that was preempted out again under the same name.

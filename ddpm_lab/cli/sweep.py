@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def execute(arguments: argparse.Namespace) -> None:
     """Run what is left of its trials."""
     with live_runs.announced():  # before torch
-        from ddpm_lab.sweeps.study import Sweep
+        from ddpm_lab.sweeps.sweep import Sweep
 
         with without_hangup():
             Sweep(arguments.sweep, arguments.overrides, arguments.budget, arguments.results, arguments.device).execute()

@@ -37,7 +37,8 @@ from ddpm_lab.storage.checkpoints import Checkpoints, State
 from ddpm_lab.storage.files import write_text, write_whole
 from ddpm_lab.storage.images import save_grid
 from ddpm_lab.storage.json_text import write_json
-from ddpm_lab.storage.run_folder import RunFolder, clear_abandoned, newest_unfinished, point_latest, require_place, with_id
+from ddpm_lab.storage.results_folder import clear_abandoned, create_run, newest_unfinished, point_latest, require_place, with_id
+from ddpm_lab.storage.run_folder import RunFolder
 from ddpm_lab.storage.weights import save_weights
 from ddpm_lab.tracking.tracker import Tracker
 from ddpm_lab.training.trainer import Diverged, Hooks, Trainer
@@ -285,7 +286,7 @@ class Execution:
                 kept = self.experiment.model_copy(update={"plugins": folder.keep_plugins(recipe.plugins)})
                 write_text(folder.experiment, dump(kept))
 
-            self.folder = RunFolder.create(results, recipe.name, run_id, record)
+            self.folder = create_run(results, recipe.name, run_id, record)
         write_json(self.folder.data, dataclasses.asdict(self.shape))
         train = self.experiment.train
         environment = describe_environment(self.device, self.precision, train.memory_format, train.compile)

@@ -8,8 +8,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from registry.errors import BadInput
-from registry.files import WEIGHTS, open_file, require_regular
+from registry.files import WEIGHTS, open_file
 
 
 def write_whole(file: Path, write: Callable[[Path], object]) -> None:
@@ -41,30 +40,6 @@ def numbered(folder: Path, ending: str) -> list[tuple[int, Path]]:
     """
     form = re.compile(rf"([0-9]{{9,18}}){ending}")
     return sorted((int(match[1]), file) for file in folder.glob("*") if (match := form.fullmatch(file.name)))
-
-
-def open_lock(file: Path) -> int:
-    """A descriptor of the file to lock, which is made where there is none; children do not inherit it.
-
-    Raises:
-        OSError: it cannot be made.
-        BadInput: there is something else of that name.
-    """
-    try:
-        # A pipe would be waited for; what a link leads to may be locked by anybody.
-        descriptor = os.open(file, os.O_CREAT | os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
-    except OSError:
-        if file.is_symlink():
-            raise BadInput(f"{file}: a link, where a lock is expected; remove it") from None
-        if file.exists():
-            require_regular(file, file.stat())
-        raise
-    try:
-        require_regular(file, os.fstat(descriptor))
-    except BadInput:
-        os.close(descriptor)
-        raise
-    return descriptor
 
 
 def write_text(file: Path, text: str) -> None:

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import os
-import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ddpm_lab.runtime.console import say
-from ddpm_lab.storage.files import open_lock, write_text, write_whole
+from filelock import FileLock
+
+from ddpm_lab.storage.files import write_text, write_whole
 from ddpm_lab.storage.json_text import from_json, read_json, to_json
-from ddpm_lab.storage.names import LATEST, id_of, require_experiment_name, run_name
+from ddpm_lab.storage.locks import take_lock
 from registry.beside import Plugin
 from registry.errors import BadInput
 from registry.files import CHECKSUM, ROWS, read_text
@@ -34,7 +32,7 @@ class RunFolder:
         self.samples = path / "samples"
         self.checkpoints = path / "checkpoints"
         self.snapshots = path / "snapshots"
-        self._lock = -1
+        self._lock: FileLock | None = None
         self.plugins = path / "plugins"
         self.result = path / "result.json"
         self.report = path / "report.html"
@@ -60,35 +58,6 @@ class RunFolder:
         return next((file for kind in ("ema", "raw") if (file := self.weights(kind)).is_file()), None)
 
     @classmethod
-    def create(
-        cls, results: Path, experiment: str, run_id: str | None = None, fill: Callable[[RunFolder], None] = lambda _: None
-    ) -> RunFolder:
-        """A new folder, held by this process, with what `fill` writes of the run's record; `latest` points at it at last.
-
-        A process that is killed meanwhile leaves what `clear_abandoned` removes.
-
-        Raises:
-            BadInput: it cannot be written.
-        """
-        folder = cls(results / experiment / run_name(run_id))
-        try:
-            folder.path.parent.mkdir(parents=True, exist_ok=True)
-            with _alone_in(folder.path.parent):
-                folder.path.mkdir()
-                folder.hold()
-            try:
-                folder.samples.mkdir()
-                fill(folder)
-                point_latest(results, folder.path)
-            except BaseException:
-                shutil.rmtree(folder.path, ignore_errors=True)
-                raise
-        except OSError as error:
-            text = f"{folder.path} cannot be written ({error.strerror}); name a folder that can"
-            raise BadInput(f"--results: {text}") from None
-        return folder
-
-    @classmethod
     def open(cls, name: str | Path) -> RunFolder:
         """An existing run.
 
@@ -106,29 +75,22 @@ class RunFolder:
         return folder
 
     def hold(self) -> bool:
-        """Take the folder for this process as long as it lives; whether no other one has it.
+        """Take the folder for this process until it is released or the process ends; whether no other one has it.
 
         Raises:
             BadInput: it cannot be written.
         """
         try:
-            self._lock = open_lock(self.path / ".lock")  # let go when the process ends
+            self._lock = take_lock(self.path / ".lock")
         except OSError as error:
             raise BadInput(f"{self.path}: cannot be written ({error.strerror}); mend that, or name other --results") from None
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self.release()
-            return False
-        except OSError:
-            pass  # a file system without locks
-        return True
+        return self._lock is not None
 
     def release(self) -> None:
         """Let go of the folder before the process ends, as a notebook's may live on."""
-        if self._lock >= 0:
-            os.close(self._lock)
-            self._lock = -1
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
 
     def clear_partial(self) -> None:
         """Remove what a process left behind that was killed while it wrote."""
@@ -211,91 +173,3 @@ def recorded_hash(plugin: Path) -> str:
 
 def _hash_file(plugin: Path) -> Path:
     return plugin.with_name(f"{plugin.name}.sha256")
-
-
-def point_latest(results: Path, path: Path) -> None:
-    """Make `results/latest` a link to that run."""
-    aside = path / f".partial-{os.getpid()}-{LATEST}"  # in the run's folder, where it is cleared if this process is killed
-    aside.unlink(missing_ok=True)
-    aside.symlink_to(path.relative_to(results), target_is_directory=True)
-    os.replace(aside, results / LATEST)
-
-
-def require_place(results: Path, experiment: str) -> None:
-    """Nothing where runs of that experiment can be kept there.
-
-    Raises:
-        BadInput: the experiment has a name that the folder needs, or something of the user's is in the place of `latest`.
-    """
-    require_experiment_name(experiment)
-    latest = results / LATEST
-    if os.path.lexists(latest) and not latest.is_symlink():
-        raise BadInput(
-            f"--results: {latest} is no link; the lab keeps its link to the newest run there, so move it away, or name another"
-            " folder"
-        )
-
-
-def runs(results: Path, experiment: str | None = None) -> list[RunFolder]:
-    """The runs of an experiment, or of all, that have their record; the newest first."""
-    folders = _folders_in(results) if experiment is None else [results / experiment]
-    found = [path for folder in folders for path in _folders_in(folder) if id_of(path.name) is not None]
-    newest_first = sorted(found, key=lambda path: path.name, reverse=True)
-    return [folder for path in newest_first if (folder := RunFolder(path)).experiment.is_file()]
-
-
-def with_id(results: Path, experiment: str | None, run_id: str) -> RunFolder | None:
-    """The newest run with exactly that id, of an experiment or of any (None); None where there is none."""
-    return next((folder for folder in runs(results, experiment) if id_of(folder.id) == run_id), None)
-
-
-def newest_unfinished(results: Path, experiment: str) -> RunFolder | None:
-    """The newest run of an experiment that did not come to its end and that no other process has; held by this one."""
-    for folder in runs(results, experiment):
-        if not folder.finished:
-            if folder.hold():
-                return folder
-            say(f"{folder.path} is running in another process; not resumed")
-    return None
-
-
-def clear_abandoned(results: Path, experiment: str) -> None:
-    """Remove what processes left that were killed before their run had its record, without which nothing can finish it."""
-    place = results / experiment
-    if not place.is_dir():
-        return
-    with _alone_in(place):
-        for path in _folders_in(place):
-            if id_of(path.name) is not None and _unrecorded(path) and (left := RunFolder(path)).hold():
-                shutil.rmtree(path, ignore_errors=True)
-                left.release()
-                say(f"{path}: removed; its process was killed before the run began")
-
-
-def _unrecorded(path: Path) -> bool:
-    """Whether it holds what a run has before its record, and nothing else, which may be somebody's."""
-    try:
-        names = {entry.name for entry in path.iterdir() if not entry.name.startswith(".partial-")}
-        return names <= {".lock", "samples", "plugins"} and not any((path / "samples").glob("*"))
-    except OSError:
-        return False
-
-
-def _folders_in(path: Path) -> list[Path]:
-    """Without links, such as `latest`."""
-    try:
-        return [Path(entry) for entry in os.scandir(path) if entry.is_dir(follow_symlinks=False)]
-    except OSError:
-        return []
-
-
-@contextlib.contextmanager
-def _alone_in(folder: Path) -> Iterator[None]:
-    """One process at a time makes or clears runs there, so that none clears what another has made and not yet locked."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        with contextlib.suppress(OSError):  # a file system without locks
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)

@@ -23,7 +23,8 @@ from ddpm_lab.runtime.console import clock
 from ddpm_lab.runtime.redaction import discreet
 from ddpm_lab.storage.files import numbered, write_text
 from ddpm_lab.storage.json_text import read_json, write_json
-from ddpm_lab.storage.run_folder import RunFolder, with_id
+from ddpm_lab.storage.results_folder import with_id
+from ddpm_lab.storage.run_folder import RunFolder
 from ddpm_lab.studies.effects import Results, effects, p_values, pool, typical
 from ddpm_lab.studies.suite_file import Cell, Suite
 from registry.errors import BadInput

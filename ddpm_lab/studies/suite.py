@@ -16,7 +16,7 @@ from ddpm_lab.runtime.host import pick_threads
 from ddpm_lab.runtime.signals import FAILURE, Interrupted
 from ddpm_lab.storage.json_text import read_json, write_json
 from ddpm_lab.storage.names import require_study_name
-from ddpm_lab.storage.run_folder import with_id
+from ddpm_lab.storage.results_folder import with_id
 from ddpm_lab.studies import report, suite_file, wandb_run
 from ddpm_lab.studies.suite_file import Cell, Suite
 from registry.errors import BadInput

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import shutil
@@ -23,7 +22,7 @@ from ddpm_lab.config.schema import Track
 from ddpm_lab.config.yaml_reader import read_mapping
 from ddpm_lab.runtime.console import say
 from ddpm_lab.runtime.redaction import discreet
-from ddpm_lab.storage.files import open_lock
+from ddpm_lab.storage.locks import take_lock
 from ddpm_lab.storage.run_folder import RunFolder
 from ddpm_lab.tracking.login import logged_in, mode_of
 from ddpm_lab.tracking.uploader import LOCK, Order
@@ -84,11 +83,9 @@ def sync(name: str) -> None:
         raise BadInput(f"{folder.experiment}: track: {first_problem(error, Track)}") from None
     if not logged_in():
         raise BadInput("nobody is logged in to W&B; `wandb login`, or set WANDB_API_KEY, and try again")
-    with os.fdopen(open_lock(folder.path / LOCK), "rb") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise BadInput(f"{folder.path}: another process is sending this run to W&B; wait until it has ended") from None
+    if (lock := take_lock(folder.path / LOCK)) is None:
+        raise BadInput(f"{folder.path}: another process is sending this run to W&B; wait until it has ended")
+    lock.release()  # for the follower, which takes it
     known, troubles = folder.tracked_as(), list[str]()
     init = _describe(folder, track, experiment, known, known.get("id") or os.environ.get("WANDB_RUN_ID"))
     _Follower(folder, "online", init, SYNC_PATIENCE, troubles.append).end(0 if folder.finished else 1)

@@ -8,7 +8,6 @@ nothing, when it was killed); standard output takes `at URL`, `failed REASON`, a
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
@@ -23,8 +22,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ddpm_lab.runtime.redaction import discreet
-from ddpm_lab.storage.files import open_lock
 from ddpm_lab.storage.json_text import read_json, write_json
+from ddpm_lab.storage.locks import locked
 from ddpm_lab.storage.run_folder import RunFolder
 from registry.files import PICTURE, read_file
 
@@ -225,8 +224,7 @@ def _stamp(file: Path) -> tuple[int, int]:
 
 def _follow(order: Order, ended: threading.Event, status: list[int]) -> None:
     # A run that was killed and resumed has two followers for a moment: the second waits until the first has let go.
-    with os.fdopen(open_lock(Path(order.folder) / LOCK), "rb") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with locked(Path(order.folder) / LOCK):
         follower = Follower(order)
         if order.mode == "online":
             print("at", follower.run.url, flush=True)

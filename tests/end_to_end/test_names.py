@@ -8,8 +8,8 @@ import yaml
 from conftest import ROOT, Quick
 
 from ddpm_lab.cli.main import main
-from ddpm_lab.storage.run_folder import RunFolder, newest_unfinished, with_id
-from ddpm_lab.sweeps.study import Sweep
+from ddpm_lab.storage.results_folder import create_run, newest_unfinished, with_id
+from ddpm_lab.sweeps.sweep import Sweep
 from registry.errors import BadInput
 
 SMOKE = f"{ROOT}/experiments/smoke.yaml"
@@ -157,10 +157,10 @@ def test_the_id_of_an_agent_is_checked_as_one_of_the_user(
 
 
 def test_a_run_that_ends_in_the_second_in_which_another_began_costs_none(tmp_path: Path) -> None:
-    first = RunFolder.create(tmp_path, "smoke", "same")
+    first = create_run(tmp_path, "smoke", "same")
     first.experiment.write_text("seed: 0\n")
     try:
-        second = RunFolder.create(tmp_path, "smoke", "same")
+        second = create_run(tmp_path, "smoke", "same")
     except BadInput:
         pass
     else:

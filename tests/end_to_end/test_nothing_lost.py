@@ -19,7 +19,8 @@ from conftest import ROOT, Lab
 from ddpm_lab.config.load import Recipe, load_recipe
 from ddpm_lab.diffusion.model import DataShape
 from ddpm_lab.runner.run import Execution
-from ddpm_lab.storage.run_folder import RunFolder, clear_abandoned
+from ddpm_lab.storage.results_folder import clear_abandoned, create_run
+from ddpm_lab.storage.run_folder import RunFolder
 
 # A checkpoint after every other step: much of the time something is being written.
 BUSY = ["train.images=3200", "train.checkpoint_every=64", "train.samples_every=640", "evaluate.every=640", "evaluate.n=16",
@@ -264,7 +265,7 @@ def test_a_loss_that_is_no_number_leaves_a_checkpoint_and_the_batch(lab: Lab, tm
 
 
 def test_runs_that_start_in_the_same_second_have_folders_of_their_own(tmp_path: Path) -> None:
-    assert len({RunFolder.create(tmp_path, "smoke").path for _ in range(20)}) == 20
+    assert len({create_run(tmp_path, "smoke").path for _ in range(20)}) == 20
 
 
 def _fill(file: Path) -> None:

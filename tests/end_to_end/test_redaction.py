@@ -18,7 +18,7 @@ from ddpm_lab.config.load import dump, load_recipe
 from ddpm_lab.config.schema import Track
 from ddpm_lab.runner.run import require_same
 from ddpm_lab.runtime.redaction import discreet, restored
-from ddpm_lab.storage.run_folder import RunFolder
+from ddpm_lab.storage.results_folder import create_run
 from ddpm_lab.tracking.tracker import _describe
 from registry.errors import BadInput
 
@@ -72,7 +72,7 @@ def test_a_run_keeps_its_home_to_itself_and_can_be_resumed(
         })
     )  # fmt: skip
     recipe = load_recipe(str(file), FEW)
-    folder = RunFolder.create(real / "results", "mine")
+    folder = create_run(real / "results", "mine")
     folder.experiment.write_text(dump(recipe.experiment), encoding="utf-8")
     require_same(folder, recipe, "--resume")
     with pytest.raises(BadInput, match="another seed"):

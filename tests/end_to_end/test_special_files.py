@@ -22,7 +22,7 @@ from ddpm_lab.storage.images import unlike
 from ddpm_lab.storage.run_folder import RunFolder
 from ddpm_lab.storage.weights import load_weights
 from ddpm_lab.sweeps import wandb_file as sweep_file
-from ddpm_lab.sweeps.study import Sweep
+from ddpm_lab.sweeps.sweep import Sweep
 from registry.datasets.cifar10 import cifar10
 from registry.datasets.idx import read_idx
 from registry.datasets.image_folder import image_folder

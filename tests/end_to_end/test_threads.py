@@ -21,8 +21,8 @@ from ddpm_lab.runner.run import Execution
 from ddpm_lab.runtime import host, live_runs
 from ddpm_lab.runtime.host import pick_threads
 from ddpm_lab.studies import suite, suite_file
-from ddpm_lab.sweeps import study as sweep
-from ddpm_lab.sweeps.study import Sweep
+from ddpm_lab.sweeps import sweep
+from ddpm_lab.sweeps.sweep import Sweep
 from registry.errors import BadInput
 
 Crowd = Callable[[int], None]

@@ -18,6 +18,7 @@ from support.wandb_server import Run, WandbServer
 
 from ddpm_lab.cli.main import main
 from ddpm_lab.config.schema import Track
+from ddpm_lab.storage.results_folder import create_run
 from ddpm_lab.storage.run_folder import RunFolder
 from ddpm_lab.tracking import tracker as tracking
 from ddpm_lab.tracking import uploader as follower
@@ -39,7 +40,7 @@ def server(wandb_server: WandbServer, monkeypatch: pytest.MonkeyPatch) -> WandbS
 @pytest.fixture
 def folder(server: WandbServer) -> RunFolder:
     """A run in the user's home that has begun."""
-    folder = RunFolder.create(Path(server.env["HOME"]) / "results", "little")
+    folder = create_run(Path(server.env["HOME"]) / "results", "little")
     folder.experiment.write_text(json.dumps(CONFIG | {"track": {"tags": ["one", "two"]}}))  # JSON is YAML
     return folder
 
@@ -132,7 +133,7 @@ def test_everything_arrives_once_and_nothing_secret(
     assert version.metadata["FID/fashion_cnn/fingerprint"] == "f00d"
     assert json.loads(folder.wandb.read_text())["id"] == folder.id
 
-    better = RunFolder.create(folder.path.parent.parent, "little")
+    better = create_run(folder.path.parent.parent, "little")
     shutil.copy(folder.experiment, better.experiment)
     _end(better, 2.5)
     for again in (better, folder):
@@ -152,7 +153,7 @@ def test_best_is_the_lowest_fid_of_the_same_protocol(folder: RunFolder) -> None:
     mine = json.loads(folder.result.read_text())
     assert follower.is_best(folder, mine)
     for fid, fingerprint, best in ((2.0, "other", True), (4.0, "f00d", True), (2.0, "f00d", False)):
-        _end(RunFolder.create(folder.path.parent.parent, "little"), fid, fingerprint)
+        _end(create_run(folder.path.parent.parent, "little"), fid, fingerprint)
         assert follower.is_best(folder, mine) is best
 
 

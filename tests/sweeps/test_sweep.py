@@ -17,7 +17,7 @@ from PIL import Image
 
 from ddpm_lab.config.load import load_recipe
 from ddpm_lab.sweeps.results import Row, draw, table
-from ddpm_lab.sweeps.study import Sweep
+from ddpm_lab.sweeps.sweep import Sweep
 from ddpm_lab.sweeps.wandb_file import Metric, Parameter, SweepFile, dotted, read
 from registry.errors import BadInput
 
@@ -138,7 +138,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
 
 @pytest.mark.parametrize("case", BAD)
 def test_a_bad_sweep_file_costs_one_line_and_creates_nothing(case: str, tmp_path: Path, quick: Quick) -> None:
-    from ddpm_lab.sweeps.study import Sweep
+    from ddpm_lab.sweeps.sweep import Sweep
 
     changed, words = BAD[case]
     file = _file(tmp_path, **changed)
