@@ -52,14 +52,14 @@ def execute(arguments: argparse.Namespace) -> None:
 def _metrics(arguments: argparse.Namespace) -> None:
     from ddpm_lab.evaluation.measurement import failures
     from ddpm_lab.evaluation.result_table import result_lines
-    from ddpm_lab.runtime import distributed
     from ddpm_lab.runtime.console import say
+    from ddpm_lab.runtime.launcher import is_main
     from ddpm_lab.runtime.signals import NotFinite
     from ddpm_lab.storage.json_text import write_json
 
     path = Path(arguments.run)
     results, file = _of_npz(path, arguments) if path.suffix == ".npz" else _of_run(arguments)
-    if not distributed.is_main():
+    if not is_main():
         return
     for line in result_lines(results):
         print(line)
@@ -100,8 +100,8 @@ def _curve(arguments: argparse.Namespace) -> None:
     from ddpm_lab.inference.measuring import evaluators_of_run
     from ddpm_lab.inference.trained_run import Run
     from ddpm_lab.reports import quality_curve as curve
-    from ddpm_lab.runtime import distributed
     from ddpm_lab.runtime.console import say
+    from ddpm_lab.runtime.launcher import is_main
 
     for option in ("dataset", "extrapolate"):
         if getattr(arguments, option):
@@ -120,7 +120,7 @@ def _curve(arguments: argparse.Namespace) -> None:
     if not ready:
         raise BadInput("--features: none of the extractors can be had; the lines above say why")
     rows = curve.measure_points(run, ready, found, arguments.curve, _number(run, arguments))
-    if distributed.is_main():
+    if is_main():
         file = curve.file_of(run, arguments.curve)
         say(f"points: {file}")
         for number, evaluator in enumerate(ready):

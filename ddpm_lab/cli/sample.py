@@ -37,8 +37,8 @@ def execute(arguments: argparse.Namespace) -> None:
 
 def _execute(arguments: argparse.Namespace) -> None:
     from ddpm_lab.inference.trained_run import Run, class_number
-    from ddpm_lab.runtime import distributed
     from ddpm_lab.runtime.console import say
+    from ddpm_lab.runtime.launcher import is_main
     from ddpm_lab.storage.images import save_grid, unlike, write_images
 
     run = Run(arguments.run, arguments.device, arguments.overrides)
@@ -48,7 +48,7 @@ def _execute(arguments: argparse.Namespace) -> None:
             _require_writable(path, f"--{option}", suffix)
     chosen = None if arguments.label is None else class_number(arguments.label, run.shape.class_names)
     images, labels = run.sample_with_labels(arguments.n, chosen=chosen, sampling=sampling)
-    if not distributed.is_main():
+    if not is_main():
         return
     generation = run.generation(sampling, sampling.seed)
     if arguments.out is not None:

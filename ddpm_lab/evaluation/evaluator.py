@@ -22,6 +22,7 @@ from ddpm_lab.evaluation.prdc import MANIFOLD, NEIGHBOURS
 from ddpm_lab.evaluation.scores import KID_SUBSET, KID_SUBSETS, Value, all_values, answered, distance, frechet, kernel
 from ddpm_lab.runtime import distributed
 from ddpm_lab.runtime.console import Progress, say
+from ddpm_lab.runtime.launcher import is_main
 from ddpm_lab.runtime.seeding import protocol_generator
 from ddpm_lab.runtime.signals import NotFinite
 from registry.blame import PartFails, on_behalf_of
@@ -328,7 +329,7 @@ def evaluate_images(
         )  # fmt: skip
     except NotFinite as error:
         return [not_finite("FID", evaluator.name, str(error)) for evaluator in ready]
-    if not distributed.is_main():
+    if not is_main():
         return []
     records = [
         record

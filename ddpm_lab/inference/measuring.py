@@ -18,6 +18,7 @@ from ddpm_lab.evaluation.held_out_loss import held_out_record
 from ddpm_lab.evaluation.measurement import Record, settled
 from ddpm_lab.inference.trained_run import Run
 from ddpm_lab.runtime import distributed
+from ddpm_lab.runtime.launcher import is_main
 from registry.datasets.npz_reader import read_images, read_made_by
 from registry.errors import BadInput
 
@@ -44,7 +45,7 @@ def evaluate_run(
     made_by, labels = run.generation(sampling, sampling.seed), drawing.labels(n)
     batches = drawing.images(n, sampling.seed, sampling.batch, labels)
     results = evaluate_images(ready, batches, n, made_by, labels=labels, extrapolate=extrapolate)
-    if ready and distributed.is_main():
+    if ready and is_main():
         loss = held_out_record(drawing.model, drawing.network, ready[0].data, n, run.precision, made_by)
         results.append(settled(loss))
     # One file for each way of sampling and of measuring, so that a second evaluation does not bury the first.

@@ -23,6 +23,7 @@ from ddpm_lab.inference.trained_run import Run
 from ddpm_lab.reports.plots import plain_numbers
 from ddpm_lab.runtime import distributed
 from ddpm_lab.runtime.console import aligned, say
+from ddpm_lab.runtime.launcher import is_main
 from ddpm_lab.runtime.signals import NotFinite
 from ddpm_lab.storage.files import sha256, write_whole
 from ddpm_lab.storage.json_text import read_json, write_json
@@ -78,7 +79,7 @@ def measure_points(run: Run, evaluators: list[Evaluator], found: list[Point], ki
             except NotFinite as error:
                 say(f"{number} of {len(found)}: left out: {' '.join(filter(None, (point.curve, str(point.at))))}: {error}")
                 continue
-            if distributed.is_main():
+            if is_main():
                 file = file_of(run, kind)
                 write_json(file, [*_read(file), new])
                 say(f"{number} of {len(found)}: {_named(new, kind)}: FID {_fid(new, evaluators[0].name)['value']:.3f}")
@@ -184,7 +185,7 @@ def _measured(run: Run, evaluators: list[Evaluator], point: Point, n: int) -> di
         found = measure(evaluators, batches, n, "evaluating", labels=labels, shared=True, blocks=BLOCKS)
     evaluations = float(distributed.sum_of(torch.tensor(count.images))) / n
     row = {"curve": point.curve, "at": point.at, "generation": generation, "weights": _weights(run, point.sampling)}
-    judged = zip(evaluators, found, strict=True) if distributed.is_main() else ()
+    judged = zip(evaluators, found, strict=True) if is_main() else ()
     records = [one.distance(images, generation) for one, images in judged]
     return row | {"evaluations": evaluations, "seconds": time.monotonic() - start, "metrics": records}
 

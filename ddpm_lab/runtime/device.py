@@ -9,8 +9,8 @@ from typing import Literal
 import torch
 from torch.utils._triton import has_triton
 
-from ddpm_lab.runtime import distributed
 from ddpm_lab.runtime.host import cpu_has_bf16, cpu_name
+from ddpm_lab.runtime.launcher import launched, local_rank
 from registry.errors import BadInput
 
 Precision = str  # "fp32" or "bf16"
@@ -18,7 +18,7 @@ Precision = str  # "fp32" or "bf16"
 
 def pick_device(name: str | None = None) -> torch.device:
     """The device of that name; where none is named the GPU (each process its own), else the CPU."""
-    own = f"cuda:{distributed.local_rank()}" if distributed.launched() else "cuda"
+    own = f"cuda:{local_rank()}" if launched() else "cuda"
     if name is None:
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:

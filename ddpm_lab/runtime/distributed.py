@@ -17,9 +17,7 @@ from torch import Tensor
 from torch._C._distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
-from ddpm_lab.runtime.launcher import is_main as is_main
-from ddpm_lab.runtime.launcher import launched as launched
-from ddpm_lab.runtime.launcher import local_rank as local_rank
+from ddpm_lab.runtime.launcher import is_main, launched, local_rank
 from registry.errors import reason
 
 T = TypeVar("T")
