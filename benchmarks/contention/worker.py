@@ -64,11 +64,11 @@ def serve(results: str, words: list[str]) -> None:
 
     with live_runs.announced():
         from ddpm_lab.config.load import load_recipe
-        from ddpm_lab.runner.run import Execution
+        from ddpm_lab.runner.run import begin
         from ddpm_lab.runtime.device import pick_device
 
         recipe = load_recipe(RECIPE, [*words, "train.images=100000000", "evaluate.features=[]", "track=none"])
-        trainer = Execution(recipe, Path(results), pick_device("cpu"), resume=False).trainer
+        trainer = begin(recipe, Path(results), pick_device("cpu"), resume=False).trainer
         trainer.network.train()
         import torch
 

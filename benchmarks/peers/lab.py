@@ -15,9 +15,8 @@ from ddpm_lab.config.load import load_recipe
 from ddpm_lab.diffusion.build import build_procedure
 from ddpm_lab.diffusion.sampling import Drawing
 from ddpm_lab.inference.trained_run import guides
-from ddpm_lab.runner.run import Execution
+from ddpm_lab.runner.run import begin
 from ddpm_lab.runtime.device import autocast, pick_device
-from ddpm_lab.training.trainer import Hooks
 
 ALONE = ["track=none", "evaluate.features=[]", "evaluate.every=null", "train.samples_every=null"]
 
@@ -35,27 +34,26 @@ class Lab(Peer):
     def __init__(self) -> None:
         self.folder = tempfile.TemporaryDirectory()
         recipe = load_recipe(self.recipe, [*ALONE, *self.overrides])
-        self.execution = Execution(recipe, Path(self.folder.name), pick_device(None), resume=False)
-        self.trainer = self.execution.trainer
-        self.network, self.precision = self.trainer.network, self.execution.precision
-        self.sampled = self.trainer.sampling_network(self.execution.experiment.weights)
+        self.execution = begin(recipe, Path(self.folder.name), pick_device(None), resume=False)
+        self.prepared, self.trainer = self.execution.prepared, self.execution.trainer
+        self.network, self.precision = self.trainer.network, self.prepared.precision
+        self.sampled = self.trainer.sampling_network(self.prepared.experiment.weights)
 
     def train(self, steps: int) -> None:
-        trainer, execution = self.trainer, self.execution
-        trainer.total = trainer.images + steps * self.batch
-        trainer.run(Hooks(execution.log, execution.sample, execution.evaluate, execution.snapshot, execution.checkpoint))
+        self.trainer.total = self.trainer.images + steps * self.batch
+        self.trainer.run(self.execution.callbacks.listed())
 
     def sample(self, count: int, steps: int) -> Tensor:
-        execution = self.execution
-        sampling = execution.experiment.sampling.model_copy(update={"steps": steps})
-        procedure = build_procedure(sampling, execution.model, guides(execution.model, execution.shape, None))
-        network = self.trainer.sampling_network(execution.experiment.weights)
-        drawing = Drawing(execution.model, network, procedure, execution.shape.image_shape, self.precision)
+        model, shape = self.prepared.model, self.prepared.shape
+        sampling = self.prepared.experiment.sampling.model_copy(update={"steps": steps})
+        procedure = build_procedure(sampling, model, guides(model, shape, None))
+        network = self.trainer.sampling_network(self.prepared.experiment.weights)
+        drawing = Drawing(model, network, procedure, shape.image_shape, self.precision)
         return torch.cat([images for _, images in drawing.images(count, 0, sampling.batch, None)])
 
     def inputs(self, count: int) -> tuple[Any, ...]:
         device = self.trainer.device
-        return torch.randn(count, *self.execution.shape.image_shape, device=device), torch.zeros(count, device=device), None
+        return torch.randn(count, *self.prepared.shape.image_shape, device=device), torch.zeros(count, device=device), None
 
     def state(self) -> dict[str, Any]:
         return self.trainer.state()

@@ -27,7 +27,8 @@ def execute(arguments: argparse.Namespace) -> None:
 
 def _execute(arguments: argparse.Namespace) -> None:
     from ddpm_lab.config.load import load_recipe
-    from ddpm_lab.runner.run import Execution, require_same
+    from ddpm_lab.runner.resume import require_same
+    from ddpm_lab.runner.run import begin
     from ddpm_lab.runtime import distributed
     from ddpm_lab.runtime.console import say
     from ddpm_lab.runtime.device import pick_device
@@ -48,4 +49,4 @@ def _execute(arguments: argparse.Namespace) -> None:
         return
     device = pick_device(arguments.device)
     with without_hangup(), distributed.processes(device):
-        Execution(recipe, arguments.results, device, arguments.resume or restarted(), run_id).execute()
+        begin(recipe, arguments.results, device, arguments.resume or restarted(), run_id).execute()

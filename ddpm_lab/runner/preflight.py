@@ -10,19 +10,14 @@ from torch import Tensor
 
 from ddpm_lab.config.load import Recipe, dump
 from ddpm_lab.config.schema import Experiment
-from ddpm_lab.diffusion.build import build_data, build_model, build_objective, build_procedure
-from ddpm_lab.diffusion.compatibility import require_fit, terminal_snr, warnings
+from ddpm_lab.diffusion.compatibility import terminal_snr
 from ddpm_lab.diffusion.cost import flops_per_image, parameter_count
-from ddpm_lab.diffusion.model import DataShape
-from ddpm_lab.diffusion.sampling import Drawing
 from ddpm_lab.evaluation.evaluator import CAVEAT, suited_first, suits, tried_extractor
-from ddpm_lab.inference.trained_run import guides
+from ddpm_lab.runner.prepare import Prepared, prepare
 from ddpm_lab.runtime.console import clock
-from ddpm_lab.runtime.device import autocast, describe_device, describe_memory_format, pick_compile, pick_device, pick_precision
-from ddpm_lab.runtime.host import pick_threads, settle
+from ddpm_lab.runtime.device import autocast, describe_device, describe_memory_format, pick_compile, pick_device
+from ddpm_lab.runtime.host import pick_threads
 from ddpm_lab.storage.names import require_experiment_name
-from ddpm_lab.training.trainer import Trainer
-from ddpm_lab.training.trial import try_parts
 from registry.blame import PartFails
 from registry.datasets import ImageSet
 from registry.errors import BadInput
@@ -33,7 +28,7 @@ TRIAL_STEPS, TRIAL_SECONDS, LONGEST_TRIAL = 8, 1.0, 6.0
 SPEEDUP = 0.75  # of n threads it is n to this power: a training step on two cores takes 158 ms with one thread, 94 with two
 
 
-def lines(recipe: Recipe, device: str | None, full: bool = False) -> Iterator[str]:
+def lines(recipe: Recipe, device_name: str | None, full: bool = False) -> Iterator[str]:
     """The text of `ddpm-lab check`: what it found, warnings first, and the whole experiment as YAML where `full`.
 
     Raises:
@@ -41,18 +36,11 @@ def lines(recipe: Recipe, device: str | None, full: bool = False) -> Iterator[st
     """
     experiment = recipe.experiment
     require_experiment_name(recipe.name)
-    torch_device = pick_device(device)
-    precision = pick_precision(experiment.train.precision, torch_device)
-    settle(torch_device, pick_threads(experiment.train.threads))
-    data = build_data(experiment)
-    shape = DataShape.of(data)
-    model = build_model(experiment, shape, torch_device)
-    objective = build_objective(experiment, shape, model)
-    require_fit(experiment, model, objective)
-    procedure = build_procedure(experiment.sampling, model, guides(model, shape, None))
-    try_parts(experiment, data, model, objective, procedure, precision)
-    unavailable = list(_unavailable(experiment, data, torch_device))
-    for warning in warnings(experiment, model, objective, shape.std):
+    device = pick_device(device_name)
+    prepared = prepare(experiment, device, lambda: pick_threads(experiment.train.threads))
+    data, model, shape = prepared.data, prepared.model, prepared.shape
+    unavailable = list(_unavailable(experiment, data, device))
+    for warning in prepared.warnings():
         yield f"warning     {warning}"
     yield from unavailable
     yield f"data        {describe_data(data)}"
@@ -63,11 +51,10 @@ def lines(recipe: Recipe, device: str | None, full: bool = False) -> Iterator[st
     for choice in suited_first(experiment.evaluate.features, data):
         made = made_for(REGISTRIES["features"].part(choice.name).make)
         yield f"features    {choice.name}{'' if suits(choice, data) else f', {CAVEAT} but for {made}'}"
-    layout = describe_memory_format(experiment.train.memory_format, torch_device)
-    compiled = ", compiled" if pick_compile(experiment.train.compile, torch_device) else ""
-    yield f"machine     {describe_device(torch_device)}; {precision}, {layout}{compiled}"
-    trainer = Trainer(experiment, model, objective, data.train, precision)
-    yield from _expected_time(experiment, trainer, Drawing(model, model.network, procedure, shape.image_shape, precision))
+    layout = describe_memory_format(experiment.train.memory_format, device)
+    compiled = ", compiled" if pick_compile(experiment.train.compile, device) else ""
+    yield f"machine     {describe_device(device)}; {prepared.precision}, {layout}{compiled}"
+    yield from _expected_time(prepared)
     if full:
         yield f"\n{dump(experiment)}"
 
@@ -95,17 +82,17 @@ def describe_data(data: ImageSet) -> str:
     )
 
 
-def _expected_time(experiment: Experiment, trainer: Trainer, drawing: Drawing) -> Iterator[str]:
+def _expected_time(prepared: Prepared) -> Iterator[str]:
     """Timed on a few steps of the real thing, whose weights nobody keeps."""
-    train = experiment.train
+    experiment, trainer, train = prepared.experiment, prepared.trainer, prepared.experiment.train
     batch = trainer.batch(0)
     per_step = _seconds(lambda: trainer.step(batch), trainer.device)
     training, speed = per_step * trainer.total / train.batch, train.batch / per_step
     yield f"training    {trainer.total:,} images, about {clock(training)} ({speed:,.0f} images/s on an idle machine)"
     count = min(64, experiment.evaluate.n)
     level = torch.zeros(count, dtype=torch.float64, device=trainer.device)
-    noisy = torch.zeros(count, *drawing.shape, device=trainer.device)
-    with torch.inference_mode(), autocast(drawing.precision, trainer.device):
+    noisy = torch.zeros(count, *prepared.shape.image_shape, device=trainer.device)
+    with torch.inference_mode(), autocast(prepared.precision, trainer.device):
         per_pass = _seconds(lambda: trainer.model.diffusion.denoise(trainer.network, noisy, level, None).x0, trainer.device)
     passes = experiment.sampling.steps * experiment.evaluate.n / count
     yield (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,9 @@ class RunFolder:
         self.report = path / "report.html"
         self.data = path / "data.json"
         self.wandb = path / "wandb.json"  # which W&B run it is; no key
+
+    def __reduce__(self) -> tuple[type[RunFolder], tuple[Path]]:
+        return RunFolder, (self.path,)  # the process that it is sent to does not hold it
 
     def weights(self, kind: str) -> Path:
         """`ema.safetensors`, `raw.safetensors`, `ema_2.safetensors` ..."""
@@ -126,7 +129,7 @@ class RunFolder:
         file = (self.path / entry["file"]).resolve()
         return file if file.is_file() and file.is_relative_to(self.path.resolve()) else None
 
-    def append_metrics(self, row: dict[str, Any]) -> None:
+    def append_metrics(self, row: Mapping[str, Any]) -> None:
         """One row of metrics.jsonl; a picture is a row too, `{"images": 20000, "samples": {"file": ..., "caption": ...}}`."""
         with open(self.metrics, "a", encoding="utf-8") as stream:
             stream.write(to_json(row) + "\n")

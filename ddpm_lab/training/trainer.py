@@ -6,7 +6,7 @@ import contextlib
 import math
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -23,6 +23,7 @@ from ddpm_lab.runtime.device import Precision, autocast, pick_compile
 from ddpm_lab.runtime.seeding import restart
 from ddpm_lab.runtime.signals import Interrupted, stop_signals
 from ddpm_lab.training.batches import Feed
+from ddpm_lab.training.callback import Callback
 from ddpm_lab.training.ema import Average
 from ddpm_lab.training.loss import Batch, draw_batch, training_loss
 from registry.blame import on_behalf_of
@@ -45,17 +46,6 @@ class Diverged(RuntimeError):
 
 
 @dataclass
-class Hooks:
-    """What the loop calls besides training; each gets the number of images seen."""
-
-    log: Callable[[dict[str, Any]], None]
-    samples: Callable[[int], None]
-    evaluate: Callable[[int], None]
-    snapshot: Callable[[int], None]
-    checkpoint: Callable[[int], None]
-
-
-@dataclass
 class Trainer:
     """A network in training. Everything that a step changes is in `state()`."""
 
@@ -67,7 +57,12 @@ class Trainer:
     images: int = 0
     seconds: float = 0.0  # spent in steps; samples, evaluation and checkpoints are not training time
     skipped: int = 0  # steps whose loss or gradient was no number
-    _losses: list[Tensor] = field(default_factory=list)  # since the last row, of the steps taken
+    # Since the last row: the losses of the steps taken, and their mean. Of the last step: the norm of its gradient.
+    _losses: list[Tensor] = field(default_factory=list)
+    _mean: float | None = None
+    _norm: Tensor | None = None
+    _speed: float = 0.0  # images/s since the last callback
+    _note: str = ""  # beside the bar
 
     def __post_init__(self) -> None:
         train = self.experiment.train
@@ -149,63 +144,59 @@ class Trainer:
         self._losses.append(loss)
         return norm
 
-    def run(self, hooks: Hooks) -> None:
-        """Train to the end.
+    def run(self, callbacks: Sequence[Callback]) -> None:
+        """Train to the end, with what happens beside it, in that order.
 
         Raises:
-            Interrupted: SIGINT or SIGTERM came; the step is finished and the state saved.
+            Interrupted: SIGINT or SIGTERM came; the step is finished, and the callbacks that want to know have been called.
             Diverged: the loss or its gradient is not finite.
         """
-        experiment, train = self.experiment, self.experiment.train
-        steps_per_row = max(1, self.total // train.batch // ROWS)
+        batch = self.experiment.train.batch
         self.network.train()
         with stop_signals() as stop, Progress("training", self.total, self.images) as bar, contextlib.closing(self._feed):
-            since, images_since, note = time.monotonic(), self.images, ""
+            since, images_since = time.monotonic(), self.images
             while self.images < self.total:
-                before, step = self.images, self.images // train.batch
-                norm = self.step(self.batch(step))
-                bar.advance(train.batch, note)
-
+                before = self.images
+                self._norm = self.step(self.batch(before // batch))
+                bar.advance(batch, self._note)
                 stopping = distributed.any_of(bool(stop))
-                due = {
-                    "log": (step + 1) % steps_per_row == 0 or self.images == self.total,
-                    "samples": _crossed(before, self.images, train.samples_every) and self.images < self.total,
-                    "evaluate": _crossed(before, self.images, experiment.evaluate.every) and self.images < self.total,
-                    "snapshot": _crossed(before, self.images, train.snapshots_every) and self.images < self.total,
-                    "checkpoint": _crossed(before, self.images, train.checkpoint_every) or stopping,
-                }
-                if not any(due.values()):
+                due = [callback for callback in callbacks if callback.is_due(before, self.images, self.total, stopping)]
+                if not due and not stopping:
                     continue
-                mean = self._mean_loss()  # waits for the device
-                elapsed = time.monotonic() - since
-                self.seconds += elapsed
-                if due["log"]:
-                    row: dict[str, Any] = {"images": self.images, "learning_rate": train.rate.at(before, self.total)}
-                    if mean is not None:
-                        row["loss"] = mean
-                    if norm is not None:
-                        row["gradient_norm"] = float(norm)
-                    if train.on_nonfinite == "skip":
-                        row["skipped_steps"] = self.skipped
-                    speed = (self.images - images_since) / max(elapsed, 1e-9)
-                    hooks.log({**row, "images_per_second": speed, "train_seconds": self.seconds})
-                    note = "" if mean is None else f"loss {mean:.4f}"
-                    note += f", {self.skipped} steps skipped" if self.skipped else ""
-                    self._losses.clear()
+                self._mean = self._mean_loss()  # waits for the device
                 paused = time.monotonic()
-                if due["samples"]:
-                    hooks.samples(self.images)
-                if due["evaluate"]:
-                    hooks.evaluate(self.images)
-                if due["snapshot"]:
-                    hooks.snapshot(self.images)
-                if due["checkpoint"]:
-                    hooks.checkpoint(self.images)
+                self.seconds += paused - since
+                self._speed = (self.images - images_since) / max(paused - since, 1e-9)
+                for callback in due:
+                    callback.call(self.images)
                 self.network.train()
-                bar.pause(time.monotonic() - paused)
                 if stopping:
                     raise Interrupted(stop[0] if stop else signal.SIGTERM)
                 since, images_since = time.monotonic(), self.images
+                bar.pause(since - paused)
+
+    @property
+    def images_per_row(self) -> int:
+        """How many images are trained on between two rows of metrics."""
+        return max(1, self.total // self.experiment.train.batch // ROWS) * self.experiment.train.batch
+
+    def row(self) -> dict[str, float]:
+        """The metrics of the steps since the last row, which this one ends; for a callback.
+
+        Loss and gradient norm are missing where the steps were skipped.
+        """
+        train = self.experiment.train
+        row: dict[str, float] = {"images": self.images, "learning_rate": train.rate.at(self.images - train.batch, self.total)}
+        if self._mean is not None:
+            row["loss"] = self._mean
+        if self._norm is not None:
+            row["gradient_norm"] = float(self._norm)
+        if train.on_nonfinite == "skip":
+            row["skipped_steps"] = self.skipped
+        self._note = "" if self._mean is None else f"loss {self._mean:.4f}"
+        self._note += f", {self.skipped} steps skipped" if self.skipped else ""
+        self._losses.clear()
+        return row | {"images_per_second": self._speed, "train_seconds": self.seconds}
 
     def sampling_network(self, weights: str) -> nn.Module:
         """The network that holds those weights, `raw` or an average's, in evaluation mode."""
@@ -290,7 +281,3 @@ def _parts(batch: Batch, accumulate: int) -> Iterator[tuple[Batch, bool]]:
     pieces: list[Any] = [[None] * accumulate if tensor is None else tensor.chunk(accumulate) for tensor in batch]
     for number, piece in enumerate(zip(*pieces, strict=True)):
         yield Batch(*piece), number == accumulate - 1
-
-
-def _crossed(before: int, after: int, every: int | None) -> bool:
-    return every is not None and before // every != after // every

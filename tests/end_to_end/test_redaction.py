@@ -16,7 +16,7 @@ from PIL import Image
 from ddpm_lab.cli.main import main
 from ddpm_lab.config.load import dump, load_recipe
 from ddpm_lab.config.schema import Track
-from ddpm_lab.runner.run import require_same
+from ddpm_lab.runner.resume import require_same
 from ddpm_lab.runtime.redaction import discreet, restored
 from ddpm_lab.storage.results_folder import create_run
 from ddpm_lab.tracking.tracker import _describe

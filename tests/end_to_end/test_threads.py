@@ -17,7 +17,7 @@ from conftest import ROOT
 
 from benchmarks.contention.report import ratio_with_interval
 from ddpm_lab.config.load import load_recipe
-from ddpm_lab.runner.run import Execution
+from ddpm_lab.runner.run import begin
 from ddpm_lab.runtime import host, live_runs
 from ddpm_lab.runtime.host import pick_threads
 from ddpm_lab.studies import suite, suite_file
@@ -165,8 +165,8 @@ def test_a_run_keeps_its_threads_when_it_is_resumed(crowd: Crowd, tmp_path: Path
     def threads(others: int, *, resume: bool) -> int:
         now[0] = 8
         crowd(others)
-        run = Execution(recipe, tmp_path, torch.device("cpu"), resume)
-        os.close(run.folder._lock)  # as if its process had been killed
+        run = begin(recipe, tmp_path, torch.device("cpu"), resume)
+        run.folder.release()  # as if its process had been killed
         assert json.loads(run.folder.environment.read_text())["threads"] == now[0]
         return now[0]
 

@@ -14,8 +14,9 @@ from ddpm_lab.diffusion.build import build_data, build_model, build_objective
 from ddpm_lab.diffusion.model import DataShape
 from ddpm_lab.storage.checkpoints import Checkpoints
 from ddpm_lab.storage.weights import load_weights
+from ddpm_lab.training.callback import Callback
 from ddpm_lab.training.loss import draw_batch, training_loss
-from ddpm_lab.training.trainer import Diverged, Hooks, Trainer
+from ddpm_lab.training.trainer import Diverged, Trainer
 from registry.errors import BadInput
 
 
@@ -44,8 +45,8 @@ def test_the_network_is_shown_the_noisy_images_of_diffusers() -> None:
     torch.testing.assert_close(seen[0].double(), theirs, rtol=1e-5, atol=1e-6)
 
 
-def _nothing(_: object) -> None:
-    return None
+def _rows(trainer: Trainer, rows: list[dict[str, float]]) -> Callback:
+    return Callback(lambda _: rows.append(trainer.row()), trainer.images_per_row, at_end=True)
 
 
 def _train(trainer: Trainer, *, stop_at: int | None = None, keep: Path | None = None) -> Trainer:
@@ -53,7 +54,8 @@ def _train(trainer: Trainer, *, stop_at: int | None = None, keep: Path | None = 
         if images == stop_at and keep is not None:
             Checkpoints(keep).save(images, trainer.state(), keep=1)
 
-    trainer.run(Hooks(_nothing, _nothing, _nothing, _nothing, checkpoint))
+    every = trainer.experiment.train.checkpoint_every
+    trainer.run([_rows(trainer, []), Callback(checkpoint, every)])
     return trainer
 
 
@@ -194,10 +196,10 @@ def test_a_device_that_must_not_wait_learns_of_it_when_a_row_is_due() -> None:
 
 
 def test_skip_goes_on_without_that_step_and_counts_it() -> None:
-    rows: list[dict[str, object]] = []
+    rows: list[dict[str, float]] = []
     trainer = _trainer("train.images=640", "train.on_nonfinite=skip")
     _poison(trainer, 7)
-    trainer.run(Hooks(rows.append, _nothing, _nothing, _nothing, _nothing))
+    trainer.run([_rows(trainer, rows)])
     assert trainer.images == 640
     assert [row["skipped_steps"] for row in rows] == [0] * 7 + [1] * 13
     assert "loss" not in rows[7]
