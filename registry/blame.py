@@ -52,7 +52,7 @@ def _definition(part: Part[Any]) -> str:
         return ""
     try:
         return f"plugin '{_file(part)}', line {inspect.getsourcelines(part.make)[1]}"
-    except (OSError, TypeError):  # its file has gone, or it is no function or class
+    except (OSError, TypeError):  # its file is gone, or it is not a function or class
         return f"plugin '{_file(part)}'"
 
 

@@ -1,4 +1,4 @@
-"""The names that `registry.registry` had before; plugins may go on importing them from here."""
+"""The names that `registry.registry` had before; plugins may still import them from here."""
 
 from registry.registry import OptionError, Part, Registry, stock
 

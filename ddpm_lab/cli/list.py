@@ -21,7 +21,7 @@ def execute(arguments: argparse.Namespace) -> None:
 
 
 def lines(category: str | None = None) -> Iterator[str]:
-    """Every part with the first line of its docstring and its options, or the experiments with what they say of themselves.
+    """Every part with the first line of its docstring and its options, or the experiments with their descriptions.
 
     Raises:
         BadInput: no category has that name.
@@ -52,7 +52,7 @@ def _experiments() -> Iterator[str]:
 
 
 def _about(file: Path) -> str:
-    """What an experiment says of itself: the comment at its top, without the command that runs it."""
+    """The description of an experiment: the comment at its top, without the command that runs it."""
     said = []
     for line in read_text(file, YAML).splitlines():
         if not line.startswith("#"):

@@ -16,9 +16,9 @@ TIMESTEPS = 1000  # of the noise labels that the networks read
 
 
 def scheduler(experiment: Experiment, path: NoisePath, noisy: bool) -> Component:
-    """DDPMScheduler where the run draws by the ancestral sampler and the pipeline is `noisy`, DDIMScheduler otherwise.
+    """DDPMScheduler where the run uses the ancestral sampler and the pipeline is `noisy`, DDIMScheduler otherwise.
 
-    Its steps lie where the grid `trailing` has them, the only one of diffusers' whose steps fit their own differences.
+    Its steps are those of the sampling schedule `trailing`, the only one of diffusers' whose steps fit their own differences.
 
     Raises:
         Inexpressible: these schedulers know no such path or target.

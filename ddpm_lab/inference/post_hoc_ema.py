@@ -74,8 +74,8 @@ def _stored(run: Run) -> list[Stored]:
                 about = json.loads(stream.metadata()["ddpm_lab"])
             if "std" in about:
                 found.append(Stored(file, about["images"], Profile(about["images"] / about["batch"], about["std"])))
-        except Exception as error:  # damage in a header comes to light as almost anything
-            raise BadInput(f"{file}: not a snapshot of the lab's ({reason(error)}); remove it, or run anew") from None
+        except Exception as error:  # a damaged header can raise almost anything
+            raise BadInput(f"{file}: not a snapshot of the lab's ({reason(error)}); remove it, or start a new run") from None
     if not found:
         raise BadInput(
             f"{run.folder.snapshots}: no snapshots of power-function averages; train with train.snapshots_every and"
@@ -86,7 +86,7 @@ def _stored(run: Run) -> list[Stored]:
 
 @torch.no_grad()
 def _fill(network: nn.Module, stored: Sequence[Stored], factors: Sequence[float], last: Stored) -> None:
-    """The parameters from all snapshots, added up in float64; the buffers, which are no averages, from the last one."""
+    """The parameters from all snapshots, added up in float64; the buffers, which are not averaged, from the last one."""
     sums = {name: torch.zeros_like(value, dtype=torch.float64) for name, value in network.named_parameters()}
     try:
         for one, factor in zip(stored, factors, strict=True):

@@ -1,4 +1,4 @@
-"""Another way of drawing than the one that a run was trained with."""
+"""Another sampling procedure than the one that a run was trained with."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def changed(
     if grid is not None and grid != sampling.grid.name:
         new["grid"] = Choice(grid, GRIDS.check(grid, {}))
     if guidance is not None:
-        # The scale of the guidance that the run has: whoever asks for a scale has not asked for another kind.
+        # The scale of the guidance that the run has: a new scale does not change its kind.
         old = sampling.guidance
         traits = GUIDANCE.part(old.name).traits
         if traits.strength is None:

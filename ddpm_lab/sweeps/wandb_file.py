@@ -75,7 +75,7 @@ class Parameter(_Strict):
             if listed or self.min is None or self.max is None:
                 raise BadInput(f"{self.kind} takes `min` and `max`")
             if not self.min < self.max or (self.logarithmic and self.kind != "log_uniform" and self.min <= 0):
-                raise BadInput(f"{self.kind} from {self.min} to {self.max} is no range")
+                raise BadInput(f"{self.kind} from {self.min} to {self.max} is not a range")
         return self
 
 
@@ -147,7 +147,7 @@ class SweepFile(_Strict):
         if self.method == "grid" and endless:
             raise BadInput(f"parameters: {endless[0]}: a grid needs `values` or `value`")
         if self.method != "grid" and self.run_cap is None:
-            raise BadInput(f"run_cap: a {self.method} search goes on for ever without it; say how many trials")
+            raise BadInput(f"run_cap: a {self.method} search never ends without it; set the number of trials")
         if self.metric is None and (self.method == "bayes" or self.early_terminate):
             raise BadInput("metric: bayes and early_terminate need one, such as {name: FID/fashion_cnn, goal: minimize}")
         return self

@@ -21,17 +21,17 @@ def samplers(sample: Callable[..., Tensor]) -> None:
             first, again = (sample(perfect(path), grid, normal_images(2).__next__) for _ in range(2))
             require(first.shape == (2, 1, 8, 8) and first.dtype == torch.float32, "a sampler gives images like its noise")
             require(bool(first.isfinite().all()), f"images are finite after {steps} steps on a {kind} path")
-            require_same(first, again, "what is drawn from the same noise")
+            require_same(first, again, "what is sampled from the same noise")
         require(0.2 < float(first.std()) < 1.0, f"a sampler lands near the data on a {kind} path")
 
 
 @probes("samplers")
 def _probe_sampler(sample: Callable[..., Tensor]) -> Tensor:
-    drawn = []
+    sampled = []
     for path in PATHS.values():
         grid = Grid(path, torch.linspace(45, 0, 12, dtype=torch.float64), VARIANCES.configure("fixed_small", {})())
-        drawn.append(sample(perfect(path), grid, normal_images(2).__next__))
-    return torch.cat(drawn)
+        sampled.append(sample(perfect(path), grid, normal_images(2).__next__))
+    return torch.cat(sampled)
 
 
 @promised("guidance")

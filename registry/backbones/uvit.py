@@ -59,7 +59,7 @@ class UViT(nn.Module):
             raise BadInput(f"uvit: depth = {depth} has no middle block; take {depth - 1} or {depth + 1}")
         channels, self.height, columns = image_shape
         self.patch, self.recompute = patch, activation_checkpointing
-        self.extras = 2 if classes else 1  # tokens that are no patches
+        self.extras = 2 if classes else 1  # tokens that are not patches
         self.patches = Patches(channels, width, patch)
         self.embed_noise = Sinusoid(width)
         self.embed_class = ClassEmbedding(classes, width) if classes else None

@@ -26,7 +26,7 @@ Verify = Callable[[Arrays, str], Arrays]
 def from_anywhere(title: str, sources: dict[str, Callable[[], Arrays]], verify: Verify, remedy: str) -> tuple[Arrays, str]:
     """The arrays from the first source that has them, and which one that was; they are cached for the next time.
 
-    `verify(arrays, source)` gives them back, or raises. A source without them raises FileNotFoundError, which is no failure.
+    `verify(arrays, source)` gives them back, or raises. A source without them raises FileNotFoundError, which is not a failure.
 
     Raises:
         BadInput: no source has them; each that failed is named, with the remedy.

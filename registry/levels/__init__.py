@@ -22,7 +22,7 @@ from registry.traits import Traits
 
 
 class Levels(Protocol):
-    """`count` levels drawn with `rng`, on the device of `rng`."""
+    """`count` levels sampled with `rng`, on the device of `rng`."""
 
     def __call__(self, count: int, rng: torch.Generator) -> tuple[Tensor, Tensor]: ...
 

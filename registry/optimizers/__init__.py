@@ -19,7 +19,7 @@ from registry.errors import BadInput, did_you_mean, reason
 from registry.registry import OptionError, Part, Registry, stock
 from registry.traits import Traits
 
-# SparseAdam wants sparse gradients, LBFGS a closure that repeats the step.
+# SparseAdam needs sparse gradients, LBFGS a closure that repeats the step.
 UNFIT = {"Optimizer", "SparseAdam", "LBFGS"}
 
 

@@ -23,7 +23,7 @@ def unipc(
     """
     x = grid.start(noise())
     past: list[Known] = []  # oldest first
-    taken: tuple[Tensor, Step] | None = None  # where the step before began, and that step
+    taken: tuple[Tensor, Step] | None = None  # where the step before started, and that step
     for step in grid:
         x0, when = denoise(x, step.level).x0, torch.log(step.alpha_t / step.sigma_t)
         if corrector and taken is not None:

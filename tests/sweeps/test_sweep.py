@@ -126,7 +126,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "an unknown method": ({"method": "gird"}, "method: "),
     "a range in a grid": ({"parameters": {"seed": {"min": 1, "max": 3}}}, "parameters: seed: a grid needs `values`"),
     "no bound": ({"parameters": {"train": {"parameters": {"clip": {"min": 1}}}}}, "train.clip: uniform takes `min` and `max`"),
-    "no range": ({"method": "random", "run_cap": 1, "parameters": {"seed": {"min": 3, "max": 1}}}, "seed: .* is no range"),
+    "no range": ({"method": "random", "run_cap": 1, "parameters": {"seed": {"min": 3, "max": 1}}}, "seed: .* is not a range"),
     "a distribution that is not drawn here": ({"parameters": {"seed": {"distribution": "beta"}}}, "seed: distribution: .*beta"),
     "a search without an end": ({"method": "random"}, "run_cap: "),
     "no place for the parameters": ({"command": ["ddpm-lab", "run", "smoke"]}, "command: .*args_no_hyphens"),
