@@ -17,8 +17,8 @@ from typing import Any
 
 from ddpm_lab.config.schema import Track
 from ddpm_lab.runtime.console import say
+from ddpm_lab.tracking import client
 from ddpm_lab.tracking.login import mode_of
-from ddpm_lab.tracking.uploader import SILENT
 
 PATIENCE = float(os.environ.get("SUITE_PATIENCE", "120"))  # seconds that W&B gets
 PROJECT = "ddpm_lab"
@@ -62,7 +62,7 @@ def _log(name: str, folder: Path, report: Path) -> str:
         run = wandb.init(
             project=os.environ.get("WANDB_PROJECT", PROJECT), name=f"suite {name}", job_type="suite", group=name,
             id=known.get("id"), resume="allow", dir=folder, save_code=False,
-            settings=wandb.Settings(**SILENT),
+            settings=client.settings(),
             config={key: found[key] for key in ("about", "budget", "set", "seeds", "metrics", "environment", "protocols")},
         )  # fmt: skip
         about.write_text(json.dumps({"id": run.id}) + "\n")

@@ -8,7 +8,6 @@ nothing, when it was killed); standard output takes `at URL`, `failed REASON`, a
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -25,19 +24,13 @@ from ddpm_lab.runtime.redaction import discreet
 from ddpm_lab.storage.json_text import read_json, write_json
 from ddpm_lab.storage.locks import locked
 from ddpm_lab.storage.run_folder import RunFolder
-from registry.files import PICTURE, read_file
+from ddpm_lab.tracking import client
 
 POLL = 1.0  # seconds between two looks at the local log
 INIT_PATIENCE, ASK_PATIENCE = 20, 10  # seconds
 STOP_POLL = 20  # seconds; the client asks every 15 whether the run shall stop
 PREEMPTED = 128 + signal.SIGTERM
 LOCK = ".wandb.lock"  # in the run's folder; held by the one process that sends it
-# Of wandb.Settings. Otherwise the client would tell host, user, paths and the remote of the repository; environment.json has
-# what matters of them.
-SILENT: dict[str, Any] = {
-    "silent": True, "console": "off", "x_disable_meta": True, "x_disable_machine_info": True, "disable_git": True,
-    "disable_code": True, "host": "",
-}  # fmt: skip
 UPLOAD_SPEED = 1_000_000  # bytes/s; the weights are waited for as long as a link of this speed takes
 
 
@@ -67,11 +60,8 @@ class Follower:
 
         self._stop_asked = threading.Event()
         self.order, self.folder, self.scratch = order, RunFolder(Path(order.folder)), Path(order.scratch)
-        settings = wandb.Settings(
-            init_timeout=INIT_PATIENCE, stop_fn=self._ask_to_stop, **SILENT,
-            # The run's folder has all that the client would keep.
-            x_skip_transaction_log=order.mode == "online",
-        )  # fmt: skip
+        # The run's folder has all that the client would tell, and online all that it would keep.
+        settings = client.settings(INIT_PATIENCE, self._ask_to_stop, keeps_log=order.mode != "online")
         self.run: Any = wandb.init(
             mode=order.mode, resume="allow", dir=order.scratch, settings=settings, save_code=False, **order.init
         )
@@ -115,10 +105,7 @@ class Follower:
         names = {file.name for file in self._at_server().files()} if self.known else set()
         for step, row in enumerate(self.folder.read_metrics()[: self.known]):
             for key, file in self._pictures(row):
-                # The name that the client gave it, and that the row at W&B holds.
-                digest = hashlib.sha256(read_file(file, PICTURE)).hexdigest()[:20]
-                name = f"media/images/{key}_{step}_{digest}{file.suffix}"
-                if name not in names:
+                if (name := client.media_name(key, step, file)) not in names:
                     (self.scratch / name).parent.mkdir(parents=True, exist_ok=True)
                     shutil.copyfile(file, self.scratch / name)
                     self.run.save(str(self.scratch / name), base_path=str(self.scratch), policy="now")
@@ -159,9 +146,9 @@ class Follower:
             self._keep_offline()
             return
         found, deadline = self._at_server(), time.monotonic() + ASK_PATIENCE
-        while found.historyLineCount < self.sent or found.state == "running":
+        while client.rows_of(found) < self.sent or found.state == "running":
             if time.monotonic() > deadline:
-                raise RuntimeError(f"it has {found.historyLineCount} rows of {self.sent}, and the run is '{found.state}' there")
+                raise RuntimeError(f"it has {client.rows_of(found)} rows of {self.sent}, and the run is '{found.state}' there")
             time.sleep(0.5)
             found.load(force=True)
 
@@ -174,9 +161,7 @@ class Follower:
         """What `wandb sync` takes: this process has written all rows, so the folder of an earlier one has nothing more."""
         kept = self.folder.path / "wandb"
         shutil.rmtree(kept, ignore_errors=True)
-        (offline,) = (self.scratch / "wandb").glob("offline-run-*")
-        for name in ("logs", "tmp"):  # with paths in them
-            shutil.rmtree(offline / name, ignore_errors=True)
+        offline = client.offline_folder(self.scratch)
         kept.mkdir()
         shutil.move(str(offline), str(kept / offline.name))
 
