@@ -14,8 +14,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """`ddpm-lab run EXPERIMENT`."""
     add_experiment(parser)
     add_results(parser)
-    parser.add_argument("--id", help="name the run, or go on with it (default: the sweep agent's, or a random one)")
-    parser.add_argument("--resume", action="store_true", help="go on with its newest unfinished run, if there is one")
+    parser.add_argument("--id", help="name the run, or resume it (default: the sweep agent's, or a random one)")
+    parser.add_argument("--resume", action="store_true", help="resume its newest unfinished run, if there is one")
 
 
 def execute(arguments: argparse.Namespace) -> None:
@@ -45,7 +45,7 @@ def _execute(arguments: argparse.Namespace) -> None:
         require_id(run_id, option)
     if run_id and (done := with_id(arguments.results, recipe.name, run_id)) and done.finished:
         require_same(done, recipe, "--id")
-        say(f"{done.path} has come to its end already; nothing to do")
+        say(f"{done.path} is finished already; nothing to do")
         return
     device = pick_device(arguments.device)
     with without_hangup(), distributed.processes(device):

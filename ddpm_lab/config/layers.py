@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from ddpm_lab.config.schema import PART_KEYS
 
@@ -48,11 +48,19 @@ class Tree:
         return max((self.origin_of(key, fallback) for key in keys), key=lambda origin: self.layers.index(origin))
 
 
-def first_difference(old: Any, new: Any, key: str = "") -> str:
-    """The first key whose values differ, with both; nothing where all agree."""
+class Difference(NamedTuple):
+    """A key whose values differ."""
+
+    key: str
+    old: Any
+    new: Any
+
+
+def first_difference(old: Any, new: Any, key: str = "") -> Difference | None:
+    """The first of them, None where all values agree."""
     if isinstance(old, dict) and isinstance(new, dict):
         for name in dict.fromkeys([*old, *new]):
             if found := first_difference(old.get(name), new.get(name), f"{key}.{name}".lstrip(".")):
                 return found
-        return ""
-    return "" if old == new else f"{key} ({old!r}, now {new!r})"
+        return None
+    return None if old == new else Difference(key, old, new)

@@ -95,9 +95,10 @@ def require_same(folder: RunFolder, recipe: Recipe, option: str) -> None:
         discreet(experiment.model_dump(mode="json", exclude=FREE))
         for experiment in (load_recipe(str(folder.experiment)).experiment, recipe.experiment)
     )
-    if difference := first_difference(old, new):
+    if found := first_difference(old, new):
         raise BadInput(
-            f"{option}: {folder.path} was begun with another {difference}; run it as it was, or start anew {ANEW[option]}"
+            f"{option}: {folder.path} cannot be resumed: {found.key} changed from {found.old!r} to {found.new!r}; run it as it"
+            f" was, or start anew {ANEW[option]}"
         )
 
 

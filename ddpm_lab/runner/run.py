@@ -46,8 +46,8 @@ class Stopped(RuntimeError):
 def begin(recipe: Recipe, results: Path, device: torch.device, resume: bool, run_id: str | None = None) -> Execution:
     """Prepare a run, and open its folder; `execute()` does the rest.
 
-    `resume` goes on with the newest unfinished run of the experiment, `run_id` with the one of that id; where there is none, a
-    new run begins. Everything is built before anything is created, so that bad input leaves no trace.
+    `resume` is for the newest unfinished run of the experiment, `run_id` for the one of that id; where there is none, a new run
+    begins. Everything is built before anything is created, so that bad input leaves no trace.
 
     Raises:
         BadInput: a part cannot be built, or the folder cannot be written.
@@ -112,13 +112,13 @@ class Execution:
             status = 0
         except Interrupted as interruption:
             status = interruption.status
-            say(f"interrupted after {self.trainer.images:,} images; everything is saved, `--resume` goes on from there")
+            say(f"interrupted after {self.trainer.images:,} images; everything is saved, `--resume` continues from there")
             distributed.barrier()  # torchrun stops all as soon as one is gone
             raise
         except Diverged as error:
             raise Stopped(f"{error}; {self._keep(error)}") from error
         except OSError as error:
-            raise Stopped(f"{self.folder.path}: {error.strerror or error}; {self._left()}; mend that, then --resume") from error
+            raise Stopped(f"{self.folder.path}: {error.strerror or error}; {self._left()}; fix that, then --resume") from error
         except RuntimeError as error:
             if not distributed.lost(error):
                 raise

@@ -86,7 +86,7 @@ class RunFolder:
         try:
             self._lock = take_lock(self.path / ".lock")
         except OSError as error:
-            raise BadInput(f"{self.path}: cannot be written ({error.strerror}); mend that, or name other --results") from None
+            raise BadInput(f"{self.path}: cannot be written ({error.strerror}); fix that, or name other --results") from None
         return self._lock is not None
 
     def release(self) -> None:

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import pydantic
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from ddpm_lab.config.layers import first_difference
+from ddpm_lab.config.layers import Difference, first_difference
 from ddpm_lab.config.load import Recipe, load_recipe
 from ddpm_lab.config.part import Choice
 from ddpm_lab.config.yaml_reader import read_mapping
@@ -142,12 +142,16 @@ def _require_comparable(
     for name, theirs in others:
         for part in ("dataset", "evaluate"):
             if found := first_difference(ours[part], theirs[part], part):
-                raise BadInput(f"{file}: {name} has another {found} than {first}; a suite compares what is measured alike")
+                raise BadInput(f"{file}: {_differs(name, first, found)}; a suite compares what is measured alike")
         if suite.factors and (found := first_difference(_without(ours, suite.factors), _without(theirs, suite.factors))):
-            raise BadInput(f"{file}: {name} has another {found} than {first}, which is no factor; name its key under `factors`")
+            raise BadInput(f"{file}: {_differs(name, first, found)}, which is no factor; name its key under `factors`")
     cells = [tuple(one.items()) for one in levels.values()]
     if suite.factors and len(set(cells)) < len(cells):
         raise BadInput(f"{file}: factors: two experiments have the same levels of all; name the key in which they differ")
+
+
+def _differs(name: str, first: str, found: Difference) -> str:
+    return f"{name} has another {found.key} than {first} ({found.new!r}, not {found.old!r})"
 
 
 def _without(tree: Mapping[str, Any], factors: Mapping[str, str]) -> dict[str, Any]:

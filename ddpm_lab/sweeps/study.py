@@ -23,7 +23,7 @@ from registry.files import require_regular
 
 
 class Study:
-    """The trials of a sweep; any number of processes may work on them, and go on with them at any time."""
+    """The trials of a sweep; any number of processes may work on them, and resume them at any time."""
 
     def __init__(self, folder: Path, plan: SweepFile, metric: Metric, identity: str, conflict: str) -> None:
         """Begin the study in that folder, or open it.
@@ -118,7 +118,7 @@ class Study:
             raise BadInput(conflict)
 
     def _try_again(self) -> None:
-        """Bad input stays bad; what was killed, or had no disk, goes on where it was."""
+        """Bad input stays bad; what was killed, or had no disk, is resumed."""
         for trial in self.optuna.get_trials(states=(TrialState.FAIL,)):
             if trial.user_attrs.get("status") != BAD_INPUT and trial.number not in (gone := self._superseded()):
                 self.optuna.enqueue_trial(trial.params, user_attrs={"id": trial.user_attrs["id"]})

@@ -37,7 +37,7 @@ INTERRUPTED = {128 + number for number in (signal.SIGINT, signal.SIGTERM)}
 
 
 class Sweep:
-    """A study in `results/sweeps/<name>/`, which any number of processes may work on, and go on with at any time."""
+    """A study in `results/sweeps/<name>/`, which any number of processes may work on, and resume at any time."""
 
     def __init__(self, name: str, overrides: list[str], budget: str | None, results: Path, device: str | None) -> None:
         """Begins the study, or opens it.
@@ -62,7 +62,7 @@ class Sweep:
         self._child: subprocess.Popen[bytes] | None = None
         identity = json.dumps([self.plan.model_dump(mode="json"), overrides, budget], sort_keys=True)
         conflict = (
-            f"{self.folder}: was begun with another {file.name}, other overrides or another budget; go on with those, or"
+            f"{self.folder}: was begun with another {file.name}, other overrides or another budget; continue with those, or"
             " give the file another name to begin anew"
         )
         self.study = Study(self.folder, self.plan, self.metric, identity, conflict)
@@ -71,7 +71,7 @@ class Sweep:
         """Run what is left of the trials, then show the table and draw the plot.
 
         Raises:
-            Interrupted: SIGINT or SIGTERM came; the trial that ran is saved, and the next start goes on with it.
+            Interrupted: SIGINT or SIGTERM came; the trial that ran is saved, and the next start resumes it.
         """
         with self._signals():
             while (found := self.study.next()) is not None:

@@ -93,9 +93,8 @@ class ADMUNet(nn.Module):
         attends = attention_sizes("adm_unet", height, len(multipliers), attention_resolutions)
 
         def attention(width: int) -> SelfAttention:
-            require_multiple(
-                "adm_unet", "the width at a scale with attention, divided among heads,", width, heads or head_channels or 1
-            )
+            what = "the width at a scale with attention, divided among heads,"
+            require_multiple("adm_unet", what, width, heads or head_channels or 1)
             return SelfAttention(width, heads or width // (head_channels or 1), GROUPS, bias=True)
 
         def block(width_in: int, width: int, how: Literal["keep", "down", "up"] = "keep") -> ResidualBlock:

@@ -206,7 +206,7 @@ def test_an_interrupted_run_saves_and_resumes_to_the_same_bits(
     process.send_signal(signum)
     _, said = process.communicate(timeout=60)
     assert process.returncode == status, said
-    assert "`--resume` goes on from there" in said
+    assert "`--resume` continues from there" in said
     run = (tmp_path / "a/latest").resolve()
     assert not (run / "result.json").exists()
     again = lab("run", "smoke", f"train.images={images}", "evaluate.every=null", "evaluate.n=8", "--results", tmp_path / "a",
@@ -232,4 +232,4 @@ def test_resume_refuses_another_experiment_and_starts_anew_where_there_is_none(q
     (tmp_path / "latest/result.json").unlink()  # as if it had been interrupted at the very end
     other = quick("run", "smoke", *TINY, "loss=l1", "--results", tmp_path, "--resume")
     assert other.returncode == 2
-    assert "begun with another loss.name ('l2', now 'l1')" in other.stderr
+    assert "cannot be resumed: loss.name changed from 'l2' to 'l1'" in other.stderr

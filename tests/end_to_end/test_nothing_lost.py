@@ -116,7 +116,7 @@ def test_a_run_killed_before_its_first_checkpoint_begins_again_in_its_folder(lab
     process.kill()
     process.communicate()
     again = lab("run", "smoke", *BUSY, "train.images=64", "--results", tmp_path, "--resume")
-    assert "was begun with another train.images" in again.stderr
+    assert "cannot be resumed: train.images changed from" in again.stderr
     again = lab("run", "smoke", *BUSY, "--results", tmp_path, "--resume")
     assert again.returncode == 0, again.stderr
     assert "resuming" in again.stderr
