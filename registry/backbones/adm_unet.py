@@ -106,8 +106,7 @@ class ADMUNet(nn.Module):
         def step(width: int, how: Literal["down", "up"]) -> nn.Module:
             return block(width, width, how) if resblock_updown else Resampling(width, how)
 
-        widths = [multiplier * width for multiplier in multipliers]
-        last = len(widths) - 1
+        widths, last = [multiplier * width for multiplier in multipliers], len(multipliers) - 1
         self.embed_noise = NoiseEmbedding(width, width_emb)
         self.embed_class = ClassEmbedding(classes, width_emb) if classes else None
         self.stem = nn.Conv2d(image_shape[0], widths[0], 3, padding=1)
