@@ -18,6 +18,7 @@ from registry.grids import GRIDS
 from registry.guidance import GUIDANCE
 from registry.levels import LEVELS
 from registry.losses import LOSSES
+from registry.metrics import METRICS
 from registry.optimizers import OPTIMIZERS
 from registry.registry import Registry
 from registry.samplers import SAMPLERS
@@ -44,6 +45,7 @@ REGISTRIES: dict[str, Registry[Any, Any]] = {
     "guidance": GUIDANCE,
     "datasets": DATASETS,
     "features": FEATURES,
+    "metrics": METRICS,
 }
 SHELVES = REGISTRIES  # the name that they had before
 

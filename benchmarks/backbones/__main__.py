@@ -20,7 +20,7 @@ from ddpm_lab.config.load import load_recipe
 from ddpm_lab.diffusion.build import build_data, build_model, build_objective
 from ddpm_lab.diffusion.cost import flops_per_image, parameter_count
 from ddpm_lab.diffusion.model import DataShape
-from ddpm_lab.evaluation.held_out_loss import held_out_loss
+from ddpm_lab.evaluation.held_out_errors import held_out_errors
 from ddpm_lab.runtime.device import pick_device, pick_precision
 from ddpm_lab.storage.json_text import read_json, write_json
 from ddpm_lab.storage.results_folder import with_id
@@ -92,7 +92,7 @@ def _row(name: str, speeds: list[float]) -> dict[str, Any]:
     run, result = ddpm_lab.load(folder.path), read_json(folder.result)
     model = run.model(run.experiment.sampling)
     test = build_data(run.experiment).test
-    losses = held_out_loss(model, model.network, test.images[:HELD_OUT], None, run.precision).mean(dim=0).tolist()
+    losses = held_out_errors(model, model.network, test.images[:HELD_OUT], None, run.precision).mean(dim=0).tolist()
     fid = next(line for line in result["metrics"] if line["metric"] == "FID")
     return {
         "name": name, "parameters": parameter_count(model), "flops": flops_per_image(model, run.shape),

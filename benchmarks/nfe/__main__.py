@@ -58,11 +58,11 @@ def _rows(run: Run, evaluator: Evaluator) -> list[dict[str, Any]]:
     wanted = [point for name, steps in ways for point in _points(run, name, steps)]
     rows = []
     for row in filter(None, known_points(run, [evaluator], wanted, "nfe", N)):
-        sampler, grid = row["curve"].removesuffix(" grid").split(", ")
-        record = next(one for one in row["metrics"] if one["extractor"] == evaluator.name)
-        about = {"sampler": sampler, "grid": grid, "steps": row["at"], "evaluations": row["evaluations"]}
-        kept = {key: record[key] for key in ("value", "interval", "floor", "fingerprint")}
-        rows.append(about | kept | {"seconds": row["seconds"]})
+        sampler, grid = row.curve.removesuffix(" grid").split(", ")
+        record = row.value_of(evaluator.name)
+        about = {"sampler": sampler, "grid": grid, "steps": row.at, "evaluations": row.evaluations}
+        kept = {key: getattr(record, key) for key in ("value", "interval", "floor", "fingerprint")}
+        rows.append(about | kept | {"seconds": row.seconds})
     return rows
 
 

@@ -15,9 +15,11 @@ from benchmarks.common.reporting import RECIPE, REPORTS, save_distances, surroun
 from benchmarks.peers import fashion_mnist
 from benchmarks.quality.program import EPOCHS, MARKS, WORK, N, parts
 from ddpm_lab.config.part import Choice
-from ddpm_lab.evaluation.evaluator import Evaluator, evaluate_images, numbered
+from ddpm_lab.evaluation.accumulator import numbered
+from ddpm_lab.evaluation.evaluate import evaluate_images
+from ddpm_lab.evaluation.evaluator import Evaluator
+from ddpm_lab.evaluation.measurement import plain, read_result
 from ddpm_lab.runtime.device import pick_device
-from ddpm_lab.storage.json_text import read_json
 from ddpm_lab.storage.results_folder import with_id
 from registry.datasets.npz_reader import read_images
 
@@ -39,13 +41,13 @@ def _points() -> Iterator[dict[str, Any]]:
         folder = with_id(WORK, RECIPE, f"images-{length}")
         if folder is None or not folder.result.is_file():
             continue
-        result = read_json(folder.result)
-        yield _point("lab", result["training_seconds"], length, next(m for m in result["metrics"] if m["metric"] == "FID"))
+        result = read_result(folder.result)
+        yield _point("lab", result.training_seconds, length, plain(result.of_main[0]))
 
 
 def _distance(evaluator: Evaluator, images: Tensor) -> dict[str, Any]:
     results = evaluate_images([evaluator], numbered(images.split(500)), len(images), {})
-    return next(result for result in results if result["metric"] == "FID")
+    return plain(results[0])
 
 
 def _point(name: str, seconds: float, images: int, result: dict[str, Any]) -> dict[str, Any]:

@@ -18,10 +18,10 @@ from benchmarks.third_order.report import report
 from ddpm_lab.config.part import Choice
 from ddpm_lab.diffusion.build import build_data
 from ddpm_lab.evaluation.evaluator import Evaluator, measure
-from ddpm_lab.evaluation.interval import BLOCKS
 from ddpm_lab.inference.trained_run import Run
 from ddpm_lab.storage.files import sha256
 from registry.errors import BadInput
+from registry.metrics.interval import BLOCKS
 
 N = 2000
 STEPS = (15, 20)
@@ -59,9 +59,10 @@ def _measure(name: str, grid: str, steps: int, rows: list[dict[str, Any]]) -> No
         (measured,) = measure(
             [evaluator], drawing.images(N, sampling.seed, sampling.batch, None), N, "evaluating", blocks=BLOCKS
         )
-        record = evaluator.distance(measured, way.generation(sampling, sampling.seed))
-        rows.append(about | key | {part: record[part] for part in ("value", "interval", "floor", "fingerprint", "generation")})
-        print(f"{about['experiment']}, {grid}, {steps} steps, published {published}: FID {record['value']:.4f}")
+        record = evaluator.main_result(measured, way.generation(sampling, sampling.seed))
+        parts = ("value", "interval", "floor", "fingerprint", "generation")
+        rows.append(about | key | {part: getattr(record, part) for part in parts})
+        print(f"{about['experiment']}, {grid}, {steps} steps, published {published}: FID {record.value:.4f}")
         report(rows, list(itertools.product(GRIDS, STEPS)), N)
 
 

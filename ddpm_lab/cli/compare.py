@@ -10,7 +10,7 @@ from ddpm_lab.cli.arguments import count
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """`ddpm-lab compare RUN ...`."""
     parser.add_argument("runs", nargs="+", metavar="RUN", help="runs' folders, or .npz files that were evaluated")
-    parser.add_argument("--metric", default="FID", help="such as KID or recall (default: FID)")
+    parser.add_argument("--metric", help="such as KID or recall (default: FID)")
     parser.add_argument("--features", help="values in these features only, such as fashion_cnn")
     parser.add_argument("-n", type=count, metavar="N", help="values over so many images only")
 

@@ -11,7 +11,7 @@ from registry.errors import BadInput
 
 if TYPE_CHECKING:
     from ddpm_lab.config.part import Choice
-    from ddpm_lab.evaluation.measurement import Record
+    from ddpm_lab.evaluation.measurement import Measurement
     from ddpm_lab.inference.trained_run import Run
 
 
@@ -50,7 +50,7 @@ def execute(arguments: argparse.Namespace) -> None:
 
 
 def _metrics(arguments: argparse.Namespace) -> None:
-    from ddpm_lab.evaluation.measurement import failures
+    from ddpm_lab.evaluation.measurement import failures, plain
     from ddpm_lab.evaluation.result_table import result_lines
     from ddpm_lab.runtime.console import say
     from ddpm_lab.runtime.launcher import is_main
@@ -63,13 +63,13 @@ def _metrics(arguments: argparse.Namespace) -> None:
         return
     for line in result_lines(results):
         print(line)
-    write_json(file, results)
+    write_json(file, plain(results))
     say(f"results: {file}")
     if why := failures(results):
         raise NotFinite(f"{arguments.run}: FID could not be measured: {'; '.join(why)}")
 
 
-def _of_run(arguments: argparse.Namespace) -> tuple[list[Record], Path]:
+def _of_run(arguments: argparse.Namespace) -> tuple[list[Measurement], Path]:
     from ddpm_lab.inference.measuring import evaluate_run
     from ddpm_lab.inference.trained_run import Run
 
@@ -81,7 +81,7 @@ def _of_run(arguments: argparse.Namespace) -> tuple[list[Record], Path]:
     return evaluate_run(run, sampling, n, choices, extrapolate=arguments.extrapolate)
 
 
-def _of_npz(path: Path, arguments: argparse.Namespace) -> tuple[list[Record], Path]:
+def _of_npz(path: Path, arguments: argparse.Namespace) -> tuple[list[Measurement], Path]:
     from ddpm_lab.config.part import Choice
     from ddpm_lab.inference.measuring import evaluate_npz
     from ddpm_lab.runtime.device import pick_device

@@ -19,7 +19,7 @@ from registry.grids import GRIDS
 from registry.guidance import GUIDANCE
 from registry.levels import LEVELS
 from registry.losses import LOSSES
-from registry.metrics import METRICS, USUAL
+from registry.metrics import METRICS
 from registry.optimizers import OPTIMIZERS
 from registry.options import Count, Fraction, NonNegativeInt, Positive
 from registry.registry import OptionError, Registry
@@ -112,7 +112,7 @@ _Images = Annotated[int, Field(ge=2, le=10_000_000)]
 def _read_metrics(value: Any) -> Any:
     for metric in value if isinstance(value, (list, tuple)) else ():
         if metric not in METRICS:
-            raise BadInput(f"there is no metric '{metric}'; {did_you_mean(str(metric), METRICS)}")
+            raise BadInput(f"there is no metric '{metric}'; {did_you_mean(str(metric), [part.name for part in METRICS])}")
     return value
 
 
@@ -121,13 +121,13 @@ class Evaluate(_Section):
     n: _Images = 2000
     every: Count | None = None  # images
     n_during: _Images = 500
-    # Beside the FID, which is always measured; null: all of them.
+    # Beside the main one, which is always measured; null: all the usual ones.
     metrics: Annotated[tuple[str, ...] | None, Field(strict=False), BeforeValidator(_read_metrics)] = None
 
     @property
     def wanted(self) -> frozenset[str]:
         """The metrics that are measured at the end."""
-        return USUAL if self.metrics is None else frozenset(self.metrics)
+        return METRICS.usual() if self.metrics is None else frozenset(self.metrics)
 
 
 def _by_name(value: Any) -> Any:

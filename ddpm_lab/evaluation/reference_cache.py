@@ -12,11 +12,11 @@ from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from ddpm_lab.evaluation.features import Statistics
-from ddpm_lab.evaluation.moments import Moments
 from ddpm_lab.storage.files import write_whole
 from registry.datasets.cache import cache_folder
 from registry.files import WEIGHTS, required
+from registry.metrics.gathered import Statistics
+from registry.metrics.moments import Moments
 
 NAMES = ("total", "outer", "count", "some")
 

@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from ddpm_lab.config.schema import Sampling
 from ddpm_lab.diffusion.cost import parameter_count
 from ddpm_lab.diffusion.model import Model
-from ddpm_lab.evaluation.measurement import drawn_by, measured_by
+from ddpm_lab.evaluation.measurement import read_result
 from ddpm_lab.export.autoencoder import identity_autoencoder
 from ddpm_lab.export.component import Component, Inexpressible
 from ddpm_lab.export.dit import dit
@@ -25,7 +25,7 @@ from ddpm_lab.export.unet import unet
 from ddpm_lab.inference.trained_run import Run
 from ddpm_lab.runtime.redaction import discreet
 from ddpm_lab.storage.files import write_text
-from ddpm_lab.storage.json_text import read_json, write_json
+from ddpm_lab.storage.json_text import write_json
 from ddpm_lab.storage.weights import save_weights
 from registry.backbones import BACKBONES
 from registry.errors import BadInput
@@ -142,13 +142,10 @@ def _card(
     run: Run, sampling: Sampling, model: Model, weights: str, pipeline: str, components: list[Component], obstacle: str
 ) -> str:
     """README.md: what it is, what it scored, how to draw from it, under which licence the data are."""
-    result: dict[str, Any] = {}
-    if run.folder.finished:
-        result = read_json(run.folder.result)
+    result = read_result(run.folder.result) if run.folder.finished else None
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("ddpm_lab.export"), trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )
-    environment.filters |= {"drawn_by": drawn_by, "measured_by": measured_by}
     page = environment.get_template("model_card.md").render(
         name=run.recipe.name, experiment=run.experiment, sampling=sampling, shape=run.shape, classes=model.classes,
         result=result, parameters=parameter_count(model), weights=weights,

@@ -13,17 +13,19 @@ from ddpm_lab.config.part import Choice
 from ddpm_lab.config.schema import Sampling
 from ddpm_lab.diffusion.build import build_data, build_images
 from ddpm_lab.diffusion.model import DataShape
-from ddpm_lab.evaluation.evaluator import BATCH, Evaluator, evaluate_images, evaluators
-from ddpm_lab.evaluation.held_out_loss import held_out_record
-from ddpm_lab.evaluation.measurement import Record, settled
+from ddpm_lab.evaluation.evaluate import evaluate_images, evaluators
+from ddpm_lab.evaluation.evaluator import BATCH, Evaluator
+from ddpm_lab.evaluation.measurement import Generation, Measurement
 from ddpm_lab.inference.trained_run import Run
 from ddpm_lab.runtime import distributed
-from ddpm_lab.runtime.launcher import is_main
 from registry.datasets.npz_reader import read_images, read_made_by
 from registry.errors import BadInput
+from registry.metrics import METRICS
 
 
-def evaluators_of_run(run: Run, extractors: Sequence[Choice]) -> tuple[list[Evaluator], list[Record]]:
+def evaluators_of_run(
+    run: Run, extractors: Sequence[Choice], *, extrapolate: bool = False
+) -> tuple[list[Evaluator], list[Measurement]]:
     """Those that measure against the data that it was trained on, and records that say which are missing.
 
     Raises:
@@ -33,21 +35,18 @@ def evaluators_of_run(run: Run, extractors: Sequence[Choice]) -> tuple[list[Eval
         data = build_data(run.experiment)
     if DataShape.of(data).train_hash != run.shape.train_hash:
         raise BadInput(f"{run.folder.data}: the data set '{data.name}' is no longer the one that this run was trained on")
-    return evaluators(extractors, data, run.device)
+    return evaluators(extractors, data, run.device, _wanted(extrapolate))
 
 
 def evaluate_run(
     run: Run, sampling: Sampling, n: int, extractors: Sequence[Choice], *, extrapolate: bool
-) -> tuple[list[Record], Path]:
+) -> tuple[list[Measurement], Path]:
     """The metrics of `n` images sampled so, and a file in its folder."""
     drawing = run.drawing(sampling)
-    ready, missing = evaluators_of_run(run, extractors)
+    ready, missing = evaluators_of_run(run, extractors, extrapolate=extrapolate)
     made_by, labels = run.generation(sampling, sampling.seed), drawing.labels(n)
     batches = drawing.images(n, sampling.seed, sampling.batch, labels)
-    results = evaluate_images(ready, batches, n, made_by, labels=labels, extrapolate=extrapolate)
-    if ready and is_main():
-        loss = held_out_record(drawing.model, drawing.network, ready[0].data, n, run.precision, made_by)
-        results.append(settled(loss))
+    results = evaluate_images(ready, batches, n, made_by, labels=labels, drawing=drawing)
     # One file for each way of sampling and of measuring, so that a second evaluation does not bury the first.
     measured = [evaluator.name for evaluator in ready], extrapolate
     digest = hashlib.sha256(json.dumps([made_by, *measured]).encode()).hexdigest()[:8]
@@ -56,7 +55,7 @@ def evaluate_run(
 
 def evaluate_npz(
     path: Path, n: int | None, dataset: Choice, extractors: Sequence[Choice], device: torch.device, *, extrapolate: bool
-) -> tuple[list[Record], Path]:
+) -> tuple[list[Measurement], Path]:
     """The metrics of the first `n` images in a file, or of all, against the data set; and a file beside it.
 
     Raises:
@@ -70,8 +69,12 @@ def evaluate_npz(
         raise BadInput(f"{path}: a distance between distributions needs two images or more")
     with distributed.first_on_each_machine():
         data = build_images(dataset)
-    ready, missing = evaluators(extractors, data, device)
+    ready, missing = evaluators(extractors, data, device, _wanted(extrapolate))
     batches = ((start, images[:n][start : start + BATCH]) for start in distributed.dealt(range(0, n, BATCH)))
-    made_by = {"source": path.name, **(read_made_by(path) or {})}
-    results = evaluate_images(ready, batches, n, made_by, extrapolate=extrapolate)
+    made_by: Generation = {"source": path.name, **(read_made_by(path) or {})}
+    results = evaluate_images(ready, batches, n, made_by)
     return [*results, *missing], path.with_suffix(".evaluation.json")
+
+
+def _wanted(extrapolate: bool) -> frozenset[str]:
+    return METRICS.usual("extrapolate" if extrapolate else "")

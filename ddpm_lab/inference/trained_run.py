@@ -5,9 +5,8 @@ from __future__ import annotations
 import copy
 import functools
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import pydantic
 import torch
@@ -19,6 +18,7 @@ from ddpm_lab.config.schema import Experiment, Sampling
 from ddpm_lab.diffusion.build import build_model, build_procedure
 from ddpm_lab.diffusion.model import DataShape, Model
 from ddpm_lab.diffusion.sampling import Drawing
+from ddpm_lab.evaluation.measurement import Generation
 from ddpm_lab.runtime import distributed
 from ddpm_lab.runtime.console import Progress
 from ddpm_lab.runtime.device import pick_device, pick_precision
@@ -115,7 +115,7 @@ class Run:
         found = distributed.collected(found)
         return torch.cat(found) if found else torch.zeros(0, *drawing.shape, dtype=torch.uint8), labels
 
-    def generation(self, sampling: Sampling, seed: int) -> dict[str, Any]:
+    def generation(self, sampling: Sampling, seed: int) -> Generation:
         """How images are made with that procedure: shown beside each value."""
         return describe_generation(sampling, self.weights_of(sampling), seed, self.precision)
 
@@ -162,16 +162,17 @@ def class_number(name: str, names: tuple[str, ...] | None) -> int:
     raise BadInput(f"no class named '{name}'; {did_you_mean(name, names or ())}")
 
 
-def describe_generation(sampling: Sampling, weights: str, seed: int, precision: str) -> dict[str, Any]:
+def describe_generation(sampling: Sampling, weights: str, seed: int, precision: str) -> Generation:
     """Sampler, steps, grid, guidance, clipping, weights, seed, version of the random streams, and precision."""
-    return discreet({
+    found: Generation = discreet({
         "sampler": _words(sampling.sampler.flat()), "steps": sampling.steps, "grid": _words(sampling.grid.flat()),
         "guidance": _words(sampling.guidance.flat()), "clip": sampling.clip, "weights": weights, "seed": seed,
         "random_streams": STREAMS, "precision": precision,
     })  # fmt: skip
+    return found
 
 
-def _words(flat: dict[str, Any]) -> str:
+def _words(flat: Mapping[str, object]) -> str:
     options = ", ".join(f"{key} {value}" for key, value in flat.items() if key != "name")
     return f"{flat['name']} ({options})" if options else str(flat["name"])
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -15,8 +16,7 @@ from ddpm_lab.config.schema import Sampling
 from ddpm_lab.diffusion.build import build_levels, build_path
 from ddpm_lab.diffusion.sampling import Drawing
 from ddpm_lab.evaluation.evaluator import Evaluator, measure
-from ddpm_lab.evaluation.interval import BLOCKS
-from ddpm_lab.evaluation.measurement import Record, measured_by
+from ddpm_lab.evaluation.measurement import CurvePoint, plain, read_points
 from ddpm_lab.inference.post_hoc_ema import reconstruct
 from ddpm_lab.inference.sampling_overrides import changed
 from ddpm_lab.inference.trained_run import Run
@@ -26,9 +26,11 @@ from ddpm_lab.runtime.console import aligned, say
 from ddpm_lab.runtime.launcher import is_main
 from ddpm_lab.runtime.signals import NotFinite
 from ddpm_lab.storage.files import sha256, write_whole
-from ddpm_lab.storage.json_text import read_json, write_json
+from ddpm_lab.storage.json_text import write_json
 from registry.averages import AVERAGES
 from registry.errors import BadInput
+from registry.metrics import METRICS
+from registry.metrics.interval import BLOCKS
 
 Kind = Literal["nfe", "ema", "guidance"]
 ACROSS = {"nfe": "evaluations of the network for an image", "ema": "weights", "guidance": "guidance scale"}
@@ -69,8 +71,8 @@ def file_of(run: Run, kind: Kind) -> Path:
     return run.folder.path / f"curve-{kind}.json"
 
 
-def measure_points(run: Run, evaluators: list[Evaluator], found: list[Point], kind: Kind, n: int) -> list[dict[str, Any]]:
-    """A row for each point. What is not known yet is drawn and measured, and kept as soon as it is known."""
+def measure_points(run: Run, evaluators: list[Evaluator], found: list[Point], kind: Kind, n: int) -> list[CurvePoint]:
+    """What each point comes to. What is not known yet is drawn and measured, and kept as soon as it is known."""
     rows = known_points(run, evaluators, found, kind, n)
     for number, (point, row) in enumerate(zip(found, rows, strict=True), 1):
         if row is None:
@@ -81,8 +83,9 @@ def measure_points(run: Run, evaluators: list[Evaluator], found: list[Point], ki
                 continue
             if is_main():
                 file = file_of(run, kind)
-                write_json(file, [*_read(file), new])
-                say(f"{number} of {len(found)}: {_named(new, kind)}: FID {_fid(new, evaluators[0].name)['value']:.3f}")
+                write_json(file, plain([*_read(file), new]))
+                value = new.value_of(evaluators[0].name)
+                say(f"{number} of {len(found)}: {_named(new, kind)}: {value.metric} {value.number(value.value)}")
             rows[number - 1] = new
     done = [row for row in rows if row is not None]
     if not done:
@@ -90,61 +93,63 @@ def measure_points(run: Run, evaluators: list[Evaluator], found: list[Point], ki
     return done
 
 
-def known_points(run: Run, evaluators: list[Evaluator], found: list[Point], kind: Kind, n: int) -> list[dict[str, Any] | None]:
-    """The row of each point that has been measured by these extractors over n images; None for the others."""
+def known_points(run: Run, evaluators: list[Evaluator], found: list[Point], kind: Kind, n: int) -> list[CurvePoint | None]:
+    """What each point came to that has been measured by these extractors over n images; None for the others."""
     rows = distributed.from_main(lambda: _read(file_of(run, kind)))
-    prints = {evaluator.protocol("FID", n).fingerprint for evaluator in evaluators}
+    prints = {evaluator.protocol(METRICS.main, n).fingerprint for evaluator in evaluators}
     known = []
     for point in found:
         generation = run.generation(point.sampling, point.sampling.seed)
         weights = _weights(run, point.sampling)
         row = next(
-            (one for one in rows if one["generation"] == generation and one["weights"] == weights and _prints(one) >= prints),
+            (one for one in rows if one.generation == generation and one.weights == weights and one.fingerprints >= prints),
             None,
         )
-        known.append(row and row | {"curve": point.curve, "at": point.at})
+        known.append(row and replace(row, curve=point.curve, at=point.at))
     return known
 
 
-def lines(rows: list[dict[str, Any]], kind: Kind, extractor: str) -> Iterator[str]:
+def lines(rows: list[CurvePoint], kind: Kind, extractor: str) -> Iterator[str]:
     """The points as a table, with what their values are against."""
     cells = []
     for row in rows:
-        record = _fid(row, extractor)
-        low_high = record["interval"]
-        around = f"{low_high[0]:.3f} to {low_high[1]:.3f}" if low_high else ""
-        cells.append([_named(row, kind), f"{row['evaluations']:g}", f"{record['value']:.3f}", around])
-    yield from aligned([["", "evaluations", "FID", "95 %"], *cells])
-    record = _fid(rows[0], extractor)
+        record = row.value_of(extractor)
+        around = record.around(record.interval)
+        cells.append([_named(row, kind), f"{row.evaluations:g}", record.number(record.value), around])
+    record = rows[0].value_of(extractor)
+    yield from aligned([["", "evaluations", record.metric, "95 %"], *cells])
+    floor = f" floor {record.number(record.floor)};" if record.floor is not None else ""
     yield (
-        f"FID by {measured_by(record)}, N = {record['n']:,} against {record['protocol']['reference']};"
-        f" floor {record['floor']:.3f}; protocol {record['fingerprint']}"
+        f"{record.metric} by {record.measured_by}, N = {record.n:,} against {record.protocol.reference};{floor}"
+        f" protocol {record.fingerprint}"
     )
 
 
-def draw(rows: list[dict[str, Any]], kind: Kind, extractor: str, file: Path) -> Path:
+def draw(rows: list[CurvePoint], kind: Kind, extractor: str, file: Path) -> Path:
     """The curves as a picture, with intervals and floor."""
     from matplotlib.figure import Figure  # slow to import
     from matplotlib.ticker import NullFormatter
 
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.add_subplot()
-    for name in dict.fromkeys(row["curve"] for row in rows):
-        own = [(row, _fid(row, extractor)) for row in rows if row["curve"] == name]
-        values = [record["value"] for _, record in own]
-        around = [record["interval"] or (record["value"],) * 2 for _, record in own]
+    for name in dict.fromkeys(row.curve for row in rows):
+        own = [row for row in rows if row.curve == name]
+        records = [row.value_of(extractor) for row in own]
+        values = [record.value or 0.0 for record in records]
+        around = [record.interval or (value, value) for record, value in zip(records, values, strict=True)]
         below = [value - low for value, (low, _) in zip(values, around, strict=True)]
         above = [high - value for value, (_, high) in zip(values, around, strict=True)]
-        across = [row["evaluations"] if kind == "nfe" else row["at"] for row, _ in own]
+        across = [row.evaluations if kind == "nfe" else row.at for row in own]
         axes.errorbar(across, values, [below, above], marker="o", capsize=3, label=name or None)
-    record = _fid(rows[0], extractor)
-    axes.axhline(record["floor"], linestyle=":", color="gray", label=f"floor: {record['floor_n']:,} held-out images")
+    record = rows[0].value_of(extractor)
+    if record.floor is not None:
+        axes.axhline(record.floor, linestyle=":", color="gray", label=f"floor: {record.floor_n:,} held-out images")
     axes.set_xlabel(ACROSS[kind])
-    axes.set_ylabel(f"FID, {extractor}, N = {record['n']:,}")
+    axes.set_ylabel(f"{record.metric}, {extractor}, N = {record.n:,}")
     axes.set_yscale("log")
     if kind == "nfe":
         axes.set_xscale("log")
-        ticks = sorted({row["evaluations"] for row in rows})
+        ticks = sorted({row.evaluations for row in rows})
         axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
         axes.xaxis.set_minor_formatter(NullFormatter())
     if kind == "ema":
@@ -176,7 +181,7 @@ def _over_steps(run: Run, sampling: Sampling, samplers: Sequence[str] | None, at
             yield Point(f"{way.sampler.name}, {way.grid.name} grid", int(steps), way)
 
 
-def _measured(run: Run, evaluators: list[Evaluator], point: Point, n: int) -> dict[str, Any]:
+def _measured(run: Run, evaluators: list[Evaluator], point: Point, n: int) -> CurvePoint:
     generation = run.generation(point.sampling, point.sampling.seed)
     drawing, start = run.drawing(point.sampling), time.monotonic()
     labels = drawing.labels(n)
@@ -184,10 +189,10 @@ def _measured(run: Run, evaluators: list[Evaluator], point: Point, n: int) -> di
         batches = drawing.images(n, point.sampling.seed, point.sampling.batch, labels)
         found = measure(evaluators, batches, n, "evaluating", labels=labels, shared=True, blocks=BLOCKS)
     evaluations = float(distributed.sum_of(torch.tensor(count.images))) / n
-    row = {"curve": point.curve, "at": point.at, "generation": generation, "weights": _weights(run, point.sampling)}
     judged = zip(evaluators, found, strict=True) if is_main() else ()
-    records = [one.distance(images, generation) for one, images in judged]
-    return row | {"evaluations": evaluations, "seconds": time.monotonic() - start, "metrics": records}
+    records = tuple(one.main_result(images, generation) for one, images in judged)
+    seconds = time.monotonic() - start
+    return CurvePoint(point.curve, point.at, generation, _weights(run, point.sampling), evaluations, seconds, records)
 
 
 def _weights(run: Run, sampling: Sampling) -> str:
@@ -227,27 +232,16 @@ def _length(run: Run, name: str) -> tuple[int, float, str]:
     return (3, 0.0, name) if traits.length is None else (1, float(choice.options[traits.length]), name)
 
 
-def _read(file: Path) -> list[dict[str, Any]]:
+def _read(file: Path) -> list[CurvePoint]:
     if not file.is_file():
         return []
     try:
-        rows = read_json(file)
-        for row in rows:
-            dict(row["generation"]), str(row["weights"]), _prints(row), float(row["evaluations"])
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise BadInput(f"{file}: not the points of a curve; move it away to measure them anew") from None
-    return list(rows)
+        return read_points(file)
+    except BadInput as error:
+        raise BadInput(f"{error}: not the points of a curve; move it away to measure them anew") from None
 
 
-def _prints(row: dict[str, Any]) -> set[str]:
-    return {record["fingerprint"] for record in row["metrics"] if record["metric"] == "FID"}
-
-
-def _fid(row: dict[str, Any], extractor: str) -> Record:
-    return next(one for one in row["metrics"] if one["metric"] == "FID" and one["extractor"] == extractor)
-
-
-def _named(row: dict[str, Any], kind: Kind) -> str:
+def _named(row: CurvePoint, kind: Kind) -> str:
     return {
-        "nfe": f"{row['curve']}, {row['at']} steps", "ema": f"{row['at']} weights", "guidance": f"guidance scale {row['at']}"
+        "nfe": f"{row.curve}, {row.at} steps", "ema": f"{row.at} weights", "guidance": f"guidance scale {row.at}"
     }[kind]  # fmt: skip

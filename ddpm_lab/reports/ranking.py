@@ -8,24 +8,23 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from ddpm_lab.evaluation.buckets import over_shared
-from ddpm_lab.evaluation.measurement import Record, difference, drawn_by, measured_by, streams_of
+from ddpm_lab.evaluation.measurement import Measurement, difference, read_measurements
+from ddpm_lab.evaluation.shared_buckets import over_shared
 from ddpm_lab.runtime.console import aligned, say
-from ddpm_lab.storage.json_text import read_json
 from ddpm_lab.storage.run_folder import RESOLVED, RunFolder
 from registry.errors import BadInput, did_you_mean
-from registry.metrics import HIGHER
+from registry.metrics import METRICS
 
 
 class Entry(NamedTuple):
     """A record of a metric, and whose it is."""
 
     name: str
-    record: Record
+    record: Measurement
 
 
-def lines(names: Sequence[str], metric: str, extractor: str | None, n: int | None) -> Iterator[str]:
-    """The table of `ddpm-lab compare`, the best first.
+def lines(names: Sequence[str], metric: str | None, extractor: str | None, n: int | None) -> Iterator[str]:
+    """The table of `ddpm-lab compare`, the best first; without a metric by the main one.
 
     Where something was measured more than once, that record counts whose protocol the others share. What has no such value
     is left out, and said so; a link counts as what it points at, once.
@@ -33,6 +32,7 @@ def lines(names: Sequence[str], metric: str, extractor: str | None, n: int | Non
     Raises:
         BadInput: there is no such file, nothing has such a value, or the protocols differ; the fields that do are named.
     """
+    metric = metric or METRICS.main
     found, without = [], list[_Without]()
     for name in _distinct(names):
         try:
@@ -43,35 +43,32 @@ def lines(names: Sequence[str], metric: str, extractor: str | None, n: int | Non
         raise without[-1]
     for text in _left_out(without):
         say(f"left out: {text}")
-    shared = set.intersection(*({entry.record["fingerprint"] for entry in entries} for entries in found))
+    shared = set.intersection(*({entry.record.fingerprint for entry in entries} for entries in found))
     if not shared:
         raise BadInput(_difference(found))
     if len(shared) > 1:
-        kinds = sorted({f"{e.record['extractor']}, N = {e.record['n']}" for e in found[0] if e.record["fingerprint"] in shared})
+        kinds = sorted({f"{e.record.extractor}, N = {e.record.n}" for e in found[0] if e.record.fingerprint in shared})
         raise BadInput(f"they share values of {len(shared)} protocols ({'; '.join(kinds)}); choose by --features or -n")
-    rows = [entry for entries in found for entry in entries if entry.record["fingerprint"] in shared]
+    rows = [entry for entries in found for entry in entries if entry.record.fingerprint in shared]
     records = over_shared([row.record for row in rows], [row.name for row in rows])
     rows = [row._replace(record=record) for row, record in zip(rows, records, strict=True)]
-    rows.sort(key=lambda entry: entry.record["value"], reverse=metric in HIGHER)
+    rows.sort(key=lambda entry: entry.record.value or 0.0, reverse=records[0].higher_is_better)
     yield from aligned(
         [["", metric, "95 %", "made by", "run"], *([str(rank), *_cells(row)] for rank, row in enumerate(rows, 1))]
     )
     versions: dict[int, list[str]] = {}
     for row in rows:
-        if (version := streams_of(row.record)) is not None:
+        if (version := row.record.streams) is not None:
             versions.setdefault(version, []).append(row.name)
     if len(versions) > 1:
         told = "; ".join(f"version {version}: {', '.join(dict.fromkeys(names))}" for version, names in sorted(versions.items()))
         yield f"sampled from the noise of different versions of the random streams, even where seeds agree ({told})"
     first = rows[0].record
-    protocol = first["protocol"]
-    buckets = (
-        f", mean of the buckets {'; '.join(first['buckets'])}, which all of them wholly cover" if "buckets" in first else ""
-    )
-    floor = f" floor {first['floor']:.4g};" if first.get("floor") is not None else ""
+    buckets = f", mean of the buckets {'; '.join(first.buckets)}, which all of them wholly cover" if first.buckets else ""
+    floor = f" floor {first.floor:.4g};" if first.floor is not None else ""
     yield (
-        f"{protocol['metric']} by {measured_by(first)}, N = {first['n']:,} against {protocol['reference']};{floor} protocol"
-        f" {first['fingerprint']}{buckets}"
+        f"{first.protocol.metric} by {first.measured_by}, N = {first.n:,} against {first.protocol.reference};{floor} protocol"
+        f" {first.fingerprint}{buckets}"
     )
 
 
@@ -104,23 +101,23 @@ def _entries(name: str, metric: str, extractor: str | None, n: int | None) -> li
     # `results/*/*` names files in `results/latest` and folders of sweeps too.
     if path.suffix != ".npz" and os.path.exists(path) and not os.path.exists(path / RESOLVED):
         raise _NoRun(f"no run at '{name}': it holds no {RESOLVED}")
-    records = [record for record in _records(path) if record.get("value") is not None]
+    records = [record for record in _records(path) if record.value is not None]
     if not records:
         raise _Without(f"{name}: nothing was measured there; `ddpm-lab evaluate {name}` does")
-    known = sorted({record["metric"] for record in records})
+    known = sorted({record.metric for record in records})
     if metric not in known:
         raise _Without(f"--metric: {name} has no {metric}; {did_you_mean(metric, known)}")
     fitting = [
         record for record in records
-        if record["metric"] == metric and extractor in (None, record["extractor"]) and n in (None, record["n"])
+        if record.metric == metric and extractor in (None, record.extractor) and n in (None, record.n)
     ]  # fmt: skip
     if not fitting:
-        there = sorted({f"{record['extractor']}, N = {record['n']}" for record in records if record["metric"] == metric})
+        there = sorted({f"{record.extractor}, N = {record.n}" for record in records if record.metric == metric})
         raise _Without(f"{name}: no {metric} of that kind; it has {'; '.join(there)}")
     return [Entry(name, record) for record in fitting]
 
 
-def _records(path: Path) -> list[Record]:
+def _records(path: Path) -> list[Measurement]:
     """All that was ever measured of a run or an .npz; the same way of drawing once, as it was measured last."""
     if path.suffix == ".npz":
         if not path.is_file():
@@ -129,17 +126,16 @@ def _records(path: Path) -> list[Record]:
     else:
         folder = RunFolder.open(path)
         files = [folder.result, *folder.path.glob("evaluation-*.json")]
-    found: dict[str, Record] = {}
+    found: dict[str, Measurement] = {}
     # What was measured of an unfinished run does not stand for the finished one: the later file counts.
     for file in sorted((file for file in files if file.is_file()), key=lambda file: file.stat().st_mtime_ns):
         try:
-            content = read_json(file)
-            for record in content["metrics"] if isinstance(content, dict) else content:
-                if record["value"] is not None:
-                    float(record["value"]), str(record["fingerprint"]), dict(record["protocol"]), int(record["n"])
-                    streams_of(record)
-                found[json.dumps([record["metric"], record.get("fingerprint"), record.get("generation")])] = record
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            for record in read_measurements(file):
+                if record.value is not None and not record.fingerprint:
+                    raise ValueError("a value without its protocol")
+                _ = record.streams
+                found[json.dumps([record.metric, record.fingerprint, dict(record.generation)])] = record
+        except (OSError, ValueError):
             raise BadInput(f"{file}: not a list of measurements; `ddpm-lab evaluate {path}` writes one") from None
     return list(found.values())
 
@@ -148,7 +144,7 @@ def _difference(found: list[list[Entry]]) -> str:
     """Which fields of the protocol keep the first apart from the one that fits it least."""
     first = found[0][0]
     for entries in found[1:]:
-        if first.record["fingerprint"] in {entry.record["fingerprint"] for entry in entries}:
+        if first.record.fingerprint in {entry.record.fingerprint for entry in entries}:
             continue
         other = entries[0]
         fields = difference(first.record, other.record)
@@ -158,6 +154,5 @@ def _difference(found: list[list[Entry]]) -> str:
 
 def _cells(entry: Entry) -> list[str]:
     record = entry.record
-    low_high = record.get("interval")
-    around = f"{low_high[0]:.4g} to {low_high[1]:.4g}" if low_high else ""
-    return [f"{record['value']:.4g}", around, drawn_by(record) or "unknown", entry.name]
+    around = f"{record.interval[0]:.4g} to {record.interval[1]:.4g}" if record.interval else ""
+    return [f"{record.value:.4g}", around, record.made_by or "unknown", entry.name]

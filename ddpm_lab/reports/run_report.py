@@ -3,30 +3,33 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 from pathlib import Path
 from typing import Any
 
 import jinja2
 
-from ddpm_lab.evaluation.result_table import by_protocol, floor_of, interval_of, value_of
+from ddpm_lab.evaluation.measurement import RunResult
+from ddpm_lab.evaluation.result_table import by_protocol, floor_of
 from ddpm_lab.reports.plots import svg_of_curves
 from ddpm_lab.runtime.console import clock
 from ddpm_lab.storage.files import numbered, write_text
 from ddpm_lab.storage.json_text import read_json
 from ddpm_lab.storage.run_folder import RunFolder
 from registry.files import PICTURE, YAML, read_file, read_text
+from registry.metrics import METRICS
 
 Rows = list[dict[str, Any]]
 
 
-def write_report(folder: RunFolder, result: dict[str, Any]) -> None:
+def write_report(folder: RunFolder, result: RunResult) -> None:
     """Put the result, and what else the run left in its folder, on a page."""
     rows = folder.read_metrics()
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("ddpm_lab.reports"), autoescape=True, trim_blocks=True, lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )  # fmt: skip
-    environment.filters |= {"clock": clock, "value_of": value_of, "interval_of": interval_of, "floor_of": floor_of}
+    environment.filters |= {"clock": clock, "floor_of": floor_of, "asdict": dataclasses.asdict}
     samples = numbered(folder.samples, r"\.png")
     page = environment.get_template("report.html").render(
         run=folder.id,
@@ -34,12 +37,12 @@ def write_report(folder: RunFolder, result: dict[str, Any]) -> None:
         result=result,
         environment=read_json(folder.environment),
         resolved=read_text(folder.experiment, YAML),
-        groups=by_protocol(result["metrics"]),
+        groups=by_protocol(result.metrics),
         curves=[
             (_curve(rows, "loss"), "Training loss."),
             (
-                svg_of_curves(_distances(rows, result), "images seen", "FID"),
-                "FID, at a smaller N than the result and so higher.",
+                svg_of_curves(_distances(rows, result), "images seen", METRICS.main),
+                f"{METRICS.main}, at a smaller N than the result and so higher.",
             ),
             (_curve(rows, "learning_rate", wide=False), "Learning rate."),
             (_curve(rows, "gradient_norm"), "Norm of the gradient, before clipping."),
@@ -61,12 +64,12 @@ def _series(rows: Rows, key: str) -> list[tuple[float, float]]:
     return [(row["images"], row[key]) for row in rows if row.get(key) is not None]
 
 
-def _distances(rows: Rows, result: dict[str, Any]) -> list[tuple[str, list[tuple[float, float]]]]:
-    """FID over training by extractor. The final value stays out: it has another N, so it is no point of this curve."""
-    names = dict.fromkeys(line["extractor"] for line in result["metrics"] if line["value"] is not None)
+def _distances(rows: Rows, result: RunResult) -> list[tuple[str, list[tuple[float, float]]]]:
+    """The main metric over training by extractor, without the final value, whose N is another."""
+    names = dict.fromkeys(line.extractor for line in result.metrics if line.value is not None)
     sizes = sorted({row["n"] for row in rows if "n" in row})
     n = f", N = {sizes[0]:,}" if sizes else ""
-    return [(f"{name}{n}", series) for name in names if (series := _series(rows, f"FID/{name}"))]
+    return [(f"{name}{n}", series) for name in names if (series := _series(rows, f"{METRICS.main}/{name}"))]
 
 
 def embedded(file: Path) -> str:

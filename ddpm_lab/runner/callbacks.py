@@ -24,6 +24,7 @@ from ddpm_lab.storage.run_folder import RunFolder
 from ddpm_lab.storage.weights import save_weights
 from ddpm_lab.training.callback import Callback
 from registry.averages import AVERAGES
+from registry.metrics import METRICS
 
 PREVIEW = 36  # images in the periodic samples
 
@@ -116,27 +117,28 @@ class RunCallbacks:
             self.log({"images": images, "samples": {"file": f"samples/{file.name}", "caption": caption}})
 
     def evaluate(self, images: int) -> None:
-        """FID on the way, at small N."""
+        """The metrics that are measured while it trains, at small N."""
         if not self.evaluators:
             return
         start, n = time.monotonic(), self.experiment.evaluate.n_during
         try:
             measured = measure(self.evaluators, self.batches(n), n, "evaluating", passing=True, shared=True)
         except NotFinite as error:
-            say(f"after {images:,} images: no FID: {error}")
+            say(f"after {images:,} images: no {METRICS.main}: {error}")
             return
         if not is_main():
             return
         row: dict[str, Any] = {"images": images, "n": n}
         for evaluator, statistics in zip(self.evaluators, measured, strict=True):
             try:
-                values = evaluator.values(statistics)
+                values = evaluator.values_during(statistics)
             except NotFinite as error:
-                say(f"after {images:,} images: no FID in {evaluator.name}: {error}")
+                say(f"after {images:,} images: no {METRICS.main} in {evaluator.name}: {error}")
                 continue
             row |= {f"{metric}/{evaluator.name}": value for metric, value in values.items()}
             by = ", ".join(filter(None, (evaluator.name, evaluator.caveat)))
             how = f"{by}, N = {n:,}, {self.experiment.weights} weights"
-            say(f"after {images:,} images: FID {values['FID']:.3f} ({how})")
+            told = f"{METRICS.main} {found:.3f}" if (found := values.get(METRICS.main)) is not None else f"no {METRICS.main}"
+            say(f"after {images:,} images: {told} ({how})")
         self.costs["evaluation_seconds"] += time.monotonic() - start
         self.log(row)

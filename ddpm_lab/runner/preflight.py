@@ -12,7 +12,7 @@ from ddpm_lab.config.load import Recipe, dump
 from ddpm_lab.config.schema import Experiment
 from ddpm_lab.diffusion.compatibility import terminal_snr
 from ddpm_lab.diffusion.cost import flops_per_image, parameter_count
-from ddpm_lab.evaluation.evaluator import CAVEAT, suited_first, suits, tried_extractor
+from ddpm_lab.evaluation.extractors import CAVEAT, suited_first, suits, tried_extractor
 from ddpm_lab.runner.prepare import Prepared, prepare
 from ddpm_lab.runtime.console import clock
 from ddpm_lab.runtime.device import autocast, describe_device, describe_memory_format, pick_compile, pick_device

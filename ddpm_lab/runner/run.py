@@ -5,15 +5,13 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from ddpm_lab.config.load import Recipe
 from ddpm_lab.diffusion.cost import flops_if_countable, parameter_count
-from ddpm_lab.evaluation.evaluator import evaluate_images, evaluators
-from ddpm_lab.evaluation.held_out_loss import held_out_record
-from ddpm_lab.evaluation.measurement import Record, failures, settled
+from ddpm_lab.evaluation.evaluate import evaluate_images, evaluators
+from ddpm_lab.evaluation.measurement import Measurement, RunResult, failures, plain
 from ddpm_lab.evaluation.result_table import result_lines
 from ddpm_lab.inference.trained_run import describe_generation
 from ddpm_lab.reports.run_report import write_report
@@ -35,6 +33,7 @@ from ddpm_lab.storage.run_folder import RunFolder
 from ddpm_lab.tracking.tracker import Tracker
 from ddpm_lab.training.trainer import Diverged
 from registry.errors import BadInput, reason
+from registry.metrics import METRICS
 
 ROW, FRAMES = 8, 9  # images in the denoising picture, and moments of it
 
@@ -87,7 +86,7 @@ class Execution:
     prepared: Prepared
     folder: RunFolder
     callbacks: RunCallbacks
-    missing: list[Record]  # a record of each extractor that cannot be had
+    missing: list[Measurement]  # a record of each extractor that cannot be had
     tracker: Tracker | None  # of the main process
 
     def __post_init__(self) -> None:
@@ -137,20 +136,21 @@ class Execution:
         drawing, sampling, model = self.callbacks.drawing(), self.experiment.sampling, self.prepared.model
         frames = drawing.trajectory(ROW, sampling.seed, drawing.labels(ROW), FRAMES)
         save_grid(self.folder.path / "denoising.png", frames.flatten(0, 1), columns=ROW)
-        result = {
-            "run": self.folder.id, "images": self.trainer.images, "budget": self.experiment.budget,
-            "parameters": parameter_count(model), "flops_per_image": flops_if_countable(model, self.prepared.shape),
-            "peak_gigabytes": peak_gigabytes(self.prepared.device), "training_seconds": self.trainer.seconds,
-            **self.callbacks.costs, "skipped_steps": self.trainer.skipped, "metrics": results,
-        }  # fmt: skip
+        costs = self.callbacks.costs
+        result = RunResult(
+            tuple(results), self.folder.id, self.trainer.images, self.experiment.budget, parameter_count(model),
+            flops_if_countable(model, self.prepared.shape), peak_gigabytes(self.prepared.device), self.trainer.seconds,
+            costs["sampling_seconds"], costs["evaluation_seconds"], self.trainer.skipped,
+        )  # fmt: skip
         write_report(self.folder, result)
-        write_json(self.folder.result, result)
+        write_json(self.folder.result, plain(result))
         for line in result_lines(results):
             say(line)
         say(f"report: {self.folder.report}")
         if why := failures(results):
             raise Stopped(
-                f"{self.folder.path}: FID could not be measured: {'; '.join(why)}; its weights and its report are kept"
+                f"{self.folder.path}: {METRICS.main} could not be measured: {'; '.join(why)};"
+                " its weights and its report are kept"
             )
 
     def _keep(self, error: Diverged) -> str:
@@ -166,16 +166,12 @@ class Execution:
         images = Checkpoints(self.folder.checkpoints).newest()
         return "no checkpoint was written" if images is None else f"the last good checkpoint is of {images:,} images"
 
-    def _results(self) -> list[dict[str, Any]]:
-        start, n, sampling, prepared = time.monotonic(), self.experiment.evaluate.n, self.experiment.sampling, self.prepared
-        generation = describe_generation(sampling, self.experiment.weights, sampling.seed, prepared.precision)
+    def _results(self) -> list[Measurement]:
+        start, n, sampling = time.monotonic(), self.experiment.evaluate.n, self.experiment.sampling
+        generation = describe_generation(sampling, self.experiment.weights, sampling.seed, self.prepared.precision)
         drawing = self.callbacks.drawing()
-        results = evaluate_images(self.callbacks.evaluators, self.callbacks.batches(n), n, generation, labels=drawing.labels(n))
-        wanted = "held_out_loss" in self.experiment.evaluate.wanted
-        if self.callbacks.evaluators and wanted and is_main():
-            results.append(
-                settled(held_out_record(prepared.model, drawing.network, prepared.data, n, prepared.precision, generation))
-            )
+        ready, batches, labels = self.callbacks.evaluators, self.callbacks.batches(n), drawing.labels(n)
+        results = evaluate_images(ready, batches, n, generation, labels=labels, drawing=drawing)
         self.callbacks.costs["evaluation_seconds"] += time.monotonic() - start
         return [*results, *self.missing]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -53,7 +53,7 @@ def _about(file: Path) -> str | None:
         return None
 
 
-def write_images(file: Path, images: Tensor, labels: Tensor | None, generation: dict[str, Any]) -> None:
+def write_images(file: Path, images: Tensor, labels: Tensor | None, generation: Mapping[str, object]) -> None:
     """uint8 images [N, C, H, W], labels [N] where there are any, and how they were made: plain words and numbers."""
     arrays = [images.permute(0, 2, 3, 1).contiguous().numpy()]  # [N, H, W, C]
     if labels is not None:

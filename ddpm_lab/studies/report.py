@@ -6,15 +6,16 @@ import shutil
 import statistics
 import time
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import jinja2
 
 from ddpm_lab.diffusion.build import build_data
-from ddpm_lab.evaluation.buckets import over_shared
 from ddpm_lab.evaluation.evaluator import Evaluator
-from ddpm_lab.evaluation.measurement import Record, difference, digits_of
+from ddpm_lab.evaluation.measurement import Measurement, difference, plain, read_result
+from ddpm_lab.evaluation.shared_buckets import over_shared
 from ddpm_lab.inference.trained_run import Run
 from ddpm_lab.reports.plots import svg_of_curves, svg_of_intervals
 from ddpm_lab.reports.quality_curve import known_points, points
@@ -28,7 +29,7 @@ from ddpm_lab.storage.run_folder import RunFolder
 from ddpm_lab.studies.effects import Results, effects, p_values, pool, typical
 from ddpm_lab.studies.suite_file import Cell, Suite
 from registry.errors import BadInput
-from registry.metrics import HIGHER
+from registry.metrics import METRICS
 
 Found = dict[str, Any]
 COSTS = ("images", "training_seconds", "evaluation_seconds", "peak_gigabytes", "parameters", "flops_per_image")
@@ -50,7 +51,7 @@ def write(name: str, suite: Suite, cells: list[Cell], folder: Path, failed: Mapp
         autoescape=jinja2.select_autoescape(["html.jinja"]),
     )  # fmt: skip
     environment.filters |= {"clock": clock, "number": _number, "around": _around}
-    words = found | {"higher": HIGHER}
+    words = found | {"higher": {part.name for part in METRICS if part.traits.higher}}
     write_text(report / "report.md", environment.get_template("suite.md.jinja").render(words, pictures=list(pictures)) + "\n")
     page = environment.get_template("suite.html.jinja").render(
         words, pictures={experiment: embedded(file) for experiment, file in pictures.items()}, **_plots(found)
@@ -79,13 +80,13 @@ def gather(name: str, suite: Suite, cells: list[Cell], folder: Path, failed: Map
     for metric in protocols:
         _share_buckets(metric, measured)
     results = {
-        entry.name: Results(own[0].levels, [runs[cell.id]["metrics"][first]["value"] for cell in own])
+        entry.name: Results(own[0].levels, [runs[cell.id]["metrics"][first].value for cell in own])
         for entry in suite.experiments
         if (own := [cell for cell in finished if cell.entry.name == entry.name])
     }
     values = list(results.values())
     if min(value for one in values for value in one.values) <= 0:
-        raise BadInput(f"metrics: {first} is not positive in every run, and has no geometric mean; name FID first")
+        raise BadInput(f"metrics: {first} is not positive in every run, and has no geometric mean; name {METRICS.main} first")
     pooled = pool(values)
     experiments = []
     for entry in suite.experiments:
@@ -98,7 +99,7 @@ def gather(name: str, suite: Suite, cells: list[Cell], folder: Path, failed: Map
         experiments.append(about | _means(mine, list(protocols)) | {"curve": _curve(suite, cells, entry.name, folder)})
     experiments.sort(key=lambda one: one["typical"]["value"] if one["typical"] else float("inf"))
     example = measured[0]
-    return {
+    report: Found = plain({
         "name": name, "about": suite.about, "date": time.strftime("%Y-%m-%d"), "metrics": list(protocols),
         "seeds": list(suite.seeds), "budget": suite.budget, "set": list(suite.set), "experiments": experiments,
         "floor": {metric: _first_record(metric, measured) for metric in protocols}, "protocols": protocols,
@@ -110,16 +111,17 @@ def gather(name: str, suite: Suite, cells: list[Cell], folder: Path, failed: Map
         "failed": [run for run in runs.values() if run["status"] == "failed"],
         "missing": [run for run in runs.values() if run["status"] == "not run"],
         "machines": list(dict.fromkeys("{hardware}, {precision}".format(**run["environment"]) for run in measured)),
-        "environment": example["environment"], "generation": example["metrics"][first]["generation"],
-        "curve_n": suite.curve.n if suite.curve else None,
+        "environment": example["environment"], "generation": example["metrics"][first].generation,
+        "main": METRICS.main, "curve_n": suite.curve.n if suite.curve else None,
         "curve_at": sorted({point["evaluations"] for one in experiments for point in one["curve"]}),
-    }  # fmt: skip
+    })  # fmt: skip
+    return report
 
 
 def _means(runs: list[Found], metrics: list[str]) -> Found:
     """Of an experiment's finished runs: each metric and each cost, None where no run has it."""
     done = [run for run in runs if run["status"] == "finished"]
-    values = {metric: [run["metrics"][metric]["value"] for run in done if metric in run["metrics"]] for metric in metrics}
+    values = {metric: [run["metrics"][metric].value for run in done if metric in run["metrics"]] for metric in metrics}
     costs = {cost: [run[cost] for run in done if run[cost] is not None] for cost in COSTS}
     means, spent = (
         {key: statistics.fmean(found) if found else None for key, found in all_.items()} for all_ in (values, costs)
@@ -127,8 +129,9 @@ def _means(runs: list[Found], metrics: list[str]) -> Found:
     return {"finished": len(done), "means": means, "costs": spent}
 
 
-def _first_record(metric: str, runs: list[Found]) -> Record:
-    return next(run["metrics"][metric] for run in runs if metric in run["metrics"])
+def _first_record(metric: str, runs: list[Found]) -> Measurement:
+    found: Measurement = next(run["metrics"][metric] for run in runs if metric in run["metrics"])
+    return found
 
 
 def curve_of(folder: RunFolder, suite: Suite) -> list[Found]:
@@ -140,9 +143,9 @@ def curve_of(folder: RunFolder, suite: Suite) -> list[Found]:
     evaluator = Evaluator(run.experiment.evaluate.features[0], build_data(run.experiment), run.device)
     found = []
     for row in filter(None, known_points(run, [evaluator], wanted, "nfe", suite.curve.n)):
-        record = next(one for one in row["metrics"] if one["extractor"] == evaluator.name)
-        kept = {key: record[key] for key in ("value", "interval", "floor")}
-        found.append({"curve": row["curve"], "evaluations": row["evaluations"], **kept})
+        record = row.value_of(evaluator.name)
+        about: Found = {"value": record.value, "interval": record.interval, "floor": record.floor}
+        found.append({"curve": row.curve, "evaluations": row.evaluations, **about})
     return found
 
 
@@ -152,16 +155,16 @@ def _run(cell: Cell, folder: Path, failed: Mapping[str, int]) -> Found:
     if run is None or not run.finished:
         status = failed.get(cell.id)
         return told | {"status": "not run" if status is None else "failed", "exit_status": status}
-    result = read_json(run.result)
-    metrics: dict[str, Record] = {}
-    for record in result["metrics"]:
-        if record["value"] is not None:
-            metrics.setdefault(record["metric"], record)  # of several extractors the first
-    rows = run.read_metrics()
-    key = f"FID/{metrics['FID']['extractor']}" if "FID" in metrics else ""
+    result = read_result(run.result)
+    metrics: dict[str, Measurement] = {}
+    for record in result.metrics:
+        if record.value is not None:
+            metrics.setdefault(record.metric, record)  # of several extractors the first
+    rows, main = run.read_metrics(), METRICS.main
+    key = f"{main}/{metrics[main].extractor}" if main in metrics else ""
     curve = [(row["images"], row[key]) for row in rows if row.get(key) is not None]
     environment = read_json(run.environment)
-    costs = {cost: result.get(cost) for cost in COSTS}
+    costs = {cost: getattr(result, cost) for cost in COSTS}
     return told | {"status": "finished", "metrics": metrics, "over_training": curve, "environment": environment, **costs}
 
 
@@ -171,13 +174,13 @@ def _protocol(metric: str, runs: list[Found]) -> Found | None:
     Raises:
         BadInput: they differ.
     """
-    records = [run["metrics"][metric] for run in runs if metric in run["metrics"]]
+    records: list[Measurement] = [run["metrics"][metric] for run in runs if metric in run["metrics"]]
     for other in records:
-        if other["fingerprint"] != records[0]["fingerprint"]:
+        if other.fingerprint != records[0].fingerprint:
             raise BadInput(
                 f"the runs' {metric} was not measured alike ({difference(records[0], other)}); a suite compares what was"
             )
-    return {"fingerprint": records[0]["fingerprint"], **records[0]["protocol"]} if records else None
+    return {"fingerprint": records[0].fingerprint, **asdict(records[0].protocol)} if records else None
 
 
 def _share_buckets(metric: str, runs: list[Found]) -> None:
@@ -224,19 +227,19 @@ def _plots(found: Found) -> Found:
     for kind in dict.fromkeys(point["curve"] for one in drawn for point in one["curve"]):
         own = [(one["name"], [(p["evaluations"], p["value"]) for p in one["curve"] if p["curve"] == kind]) for one in drawn]
         curves[kind] = svg_of_curves(
-            own, "evaluations of the network for an image", f"FID, N = {found['curve_n']:,}", logarithmic=True,
+            own, "evaluations of the network for an image", f"{METRICS.main}, N = {found['curve_n']:,}", logarithmic=True,
             floor=drawn[0]["curve"][0]["floor"],
         )  # fmt: skip
     return {
         "ranking": svg_of_intervals(bars, first, floor),
         "curve_floor": drawn[0]["curve"][0]["floor"] if drawn else None,
-        "training": svg_of_curves(training, "images seen", "FID while training"),
+        "training": svg_of_curves(training, "images seen", f"{METRICS.main} while training"),
         "curves": curves,
     }
 
 
 def _number(value: float | None, metric: str) -> str:
-    return "" if value is None else f"{value:.{digits_of({'metric': metric})}f}"
+    return "" if value is None else f"{value:.{METRICS.part(metric).traits.digits}f}"
 
 
 def _around(interval: tuple[float, float] | None, metric: str) -> str:

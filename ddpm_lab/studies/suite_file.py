@@ -17,9 +17,9 @@ from ddpm_lab.config.part import Choice
 from ddpm_lab.config.yaml_reader import read_mapping
 from ddpm_lab.diffusion.build import build_levels, build_path
 from ddpm_lab.storage.names import require_experiment_name
-from registry.errors import BadInput, did_you_mean
+from registry.errors import BadInput
 from registry.grids import GRIDS
-from registry.metrics import HIGHER, METRICS
+from registry.metrics import METRICS
 from registry.options import Count
 from registry.problems import first_problem
 from registry.samplers import SAMPLERS
@@ -60,7 +60,8 @@ class Suite(_Strict):
     budget: str = "cpu"
     set: Words = ()
     factors: Mapping[str, str] = {}  # a name, and the dotted key of the experiment that has its level
-    metrics: Annotated[tuple[str, ...], Field(strict=False, min_length=1)] = ("FID",)  # the first ranks; less has to be better
+    # The first one ranks; less of it has to be better.
+    metrics: Annotated[tuple[str, ...], Field(strict=False, min_length=1)] = (METRICS.main,)
     curve: Curve | None = None
 
     @model_validator(mode="after")
@@ -69,15 +70,9 @@ class Suite(_Strict):
         for kind, values in (("experiments", names), ("seeds", self.seeds)):
             if len(set(values)) < len(values):
                 raise ValueError(f"{kind}: one is there twice: {', '.join(map(str, values))}")
-        if unknown := [metric for metric in self.metrics if metric not in METRICS]:
-            raise ValueError(f"metrics: no metric '{unknown[0]}'; {did_you_mean(unknown[0], METRICS)}")
         words = [word for entry in self.experiments for word in (*self.set, *entry.set)]
         if seeds := [word for word in words if word.startswith(("seed=", "sampling.seed="))]:
             raise ValueError(f"set: {seeds[0]}: seeds are named under `seeds`")
-        if self.metrics[0] in HIGHER:
-            raise ValueError(
-                f"metrics: {self.metrics[0]} comes first, which ranks; name one of which less is better, such as FID"
-            )
         return self
 
 
@@ -126,6 +121,8 @@ def cells(suite: Suite, file: Path) -> list[Cell]:
             levels = {name: _level(recipe, key, f"{file}: factors.{name}") for name, key in suite.factors.items()}
             words = (entry.experiment, *overrides, "--budget", suite.budget)
             found.append(Cell(entry=entry, seed=seed, words=words, levels=levels, id=f"{entry.name}-{seed}-{_digest(recipe)}"))
+    if METRICS.part(suite.metrics[0]).traits.higher:
+        raise BadInput(f"{file}: metrics: {suite.metrics[0]} comes first, which ranks; name one of which less is better")
     _require_comparable(suite, file, recipes, {cell.entry.name: cell.levels for cell in found})
     return found
 

@@ -17,11 +17,11 @@ from types import FrameType
 from optuna.trial import Trial, TrialState
 
 from ddpm_lab.config.named_files import SWEEPS, find
+from ddpm_lab.evaluation.measurement import read_result
 from ddpm_lab.runtime import live_runs
 from ddpm_lab.runtime.console import say
 from ddpm_lab.runtime.signals import BAD_INPUT, FAILURE, Interrupted
 from ddpm_lab.storage.files import write_text
-from ddpm_lab.storage.json_text import read_json
 from ddpm_lab.storage.names import require_study_name
 from ddpm_lab.storage.results_folder import with_id
 from ddpm_lab.storage.run_folder import RunFolder
@@ -153,13 +153,15 @@ class Sweep:
             say(f"sweep {self.name}: the run ended without a result, so it has failed; the next start tries it again")
             return None, FAILURE
         try:
-            result = read_json(folder.result)
-            values, seconds = summary(result), float(result["training_seconds"])
+            result = read_result(folder.result)
+            values, seconds = summary(result), result.training_seconds
             rows = [row[name] for row in folder.read_metrics() if row.get(name) is not None]
             # What it was on the way does not stand for what it came to, where that is no number.
-            measured = name in {f"{line['metric']}/{line['extractor']}" for line in result["metrics"]}
+            measured = name in {f"{line.metric}/{line.extractor}" for line in result.metrics}
             value = values.get(name, rows[-1] if rows and not measured else None)
             value = None if value is None else float(value)
+            if seconds is None:
+                raise ValueError("it does not say how long it took")
         except (OSError, ValueError, KeyError, TypeError):
             say(f"sweep {self.name}: {folder.result} is damaged; remove it, and the next start makes it again")
             return None, FAILURE

@@ -20,8 +20,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from ddpm_lab.evaluation.measurement import RunResult, read_result
 from ddpm_lab.runtime.redaction import discreet
-from ddpm_lab.storage.json_text import read_json, write_json
+from ddpm_lab.storage.json_text import write_json
 from ddpm_lab.storage.locks import locked
 from ddpm_lab.storage.run_folder import RunFolder
 from ddpm_lab.tracking import client
@@ -112,7 +113,7 @@ class Follower:
 
     def send_result(self) -> None:
         """What the finished run came to: each value with its fingerprint, and the weights."""
-        result = read_json(self.folder.result)
+        result = read_result(self.folder.result)
         values = summary(result)
         self.run.summary.update(values)
         weights = self.folder.final_weights
@@ -122,7 +123,7 @@ class Follower:
 
         experiment = re.sub(r"[^\w.-]", "-", self.folder.path.resolve().parent.name)
         artifact = wandb.Artifact(
-            f"{experiment}-{weights.stem}", type="model", metadata={"run": self.folder.id, "images": result["images"], **values}
+            f"{experiment}-{weights.stem}", type="model", metadata={"run": self.folder.id, "images": result.images, **values}
         )
         artifact.add_file(str(weights), skip_cache=True)
         if self.folder.tracked_as().get("weights") == artifact.digest:
@@ -166,40 +167,38 @@ class Follower:
         shutil.move(str(offline), str(kept / offline.name))
 
 
-def summary(result: dict[str, Any]) -> dict[str, Any]:
+def summary(result: RunResult) -> dict[str, float | str]:
     """`FID/fashion_cnn` and the like, each with the fingerprint of its protocol."""
-    values: dict[str, Any] = {}
-    for line in result["metrics"]:
-        if line["value"] is not None:
-            name = f"{line['metric']}/{line['extractor']}"
+    values: dict[str, float | str] = {}
+    for line in result.metrics:
+        if line.value is not None:
+            name = f"{line.metric}/{line.extractor}"
             # A mean over other buckets of log SNR is another quantity, though the protocol of each bucket is the same.
-            over = f" over {'; '.join(line['buckets'])}" if "buckets" in line else ""
-            values |= {name: line["value"], f"{name}/fingerprint": line["fingerprint"] + over}
-    return discreet(values)
+            over = f" over {'; '.join(line.buckets)}" if line.buckets else ""
+            values |= {name: line.value, f"{name}/fingerprint": line.fingerprint + over}
+    told: dict[str, float | str] = discreet(values)
+    return told
 
 
-def is_best(folder: RunFolder, result: dict[str, Any]) -> bool:
-    """Whether no finished run of the same experiment beside it has a lower FID by the same protocol; the first FID counts."""
-    mine = _fids(result)
+def is_best(folder: RunFolder, result: RunResult) -> bool:
+    """Whether no finished run of the same experiment beside it has a lower main metric (the first) by the same protocol."""
+    mine = _main_values(result)
     if not mine:
         return False
     fingerprint, value = next(iter(mine.items()))
     for other in folder.path.resolve().parent.glob("*/result.json"):
         try:
-            theirs = _fids(read_json(other))
-        except (OSError, ValueError, KeyError, TypeError):
+            theirs = _main_values(read_result(other))
+        except (OSError, ValueError):
             continue  # a damaged run is no rival
         if theirs.get(fingerprint, value) < value:
             return False
     return True
 
 
-def _fids(result: dict[str, Any]) -> dict[str, float]:
-    return {
-        line["fingerprint"]: line["value"]
-        for line in result["metrics"]
-        if line["metric"] == "FID" and line["value"] is not None
-    }
+def _main_values(result: RunResult) -> dict[str, float]:
+    """By fingerprint."""
+    return {line.fingerprint: line.value for line in result.of_main if line.value is not None}
 
 
 def _stamp(file: Path) -> tuple[int, int]:

@@ -20,6 +20,7 @@ SWEEP = "a distribution of W&B's sweep files"
 SPACE = "a value of `Weighting.space`, which is x0, eps or target"
 PLAIN = "what a plain file of images is measured with where nobody says with what"
 KIND = "a kind of path, and no schedule"
+ARITHMETIC = "fp32 or bf16, and no metric"
 # (file, name or module) -> why it may stand there.
 EXCEPTIONS = {
     ("config/schema.py", "AdamW"): DEFAULT,
@@ -42,6 +43,10 @@ EXCEPTIONS = {
     ("cli/evaluate.py", "fashion_mnist"): PLAIN,
     ("cli/evaluate.py", "inception_v3"): "--inception-weights is an option of that extractor, by its name",
     ("export/scheduler.py", "trailing"): "diffusers' word for where its steps lie",
+    ("runtime/environment.py", "precision"): ARITHMETIC,
+    ("inference/trained_run.py", "precision"): ARITHMETIC,
+    ("evaluation/held_out_errors.py", "precision"): ARITHMETIC,
+    ("evaluation/pixels.py", "memorisation"): "which held-out images are compared, a choice that values depend on",
     ("training/trial.py", "importance"): "what levels come with, in a message",
 }
 

@@ -51,6 +51,9 @@ def test_a_line_shows_its_part(
     if category == "features":
         assert name in [choice.name for choice in found.evaluate.features]
         return
+    if category == "metrics":
+        assert name in found.evaluate.wanted
+        return
     shown = {registry.kind: choice for registry, choice in found.parts}
     assert shown[REGISTRIES[category].kind].name == name
     # With drawn images in the place of real ones; the run that guides knows their classes.

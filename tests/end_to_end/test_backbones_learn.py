@@ -6,7 +6,7 @@ import torch
 from ddpm_lab.config.load import load_recipe
 from ddpm_lab.diffusion.build import build_data, build_model, build_objective
 from ddpm_lab.diffusion.model import DataShape
-from ddpm_lab.evaluation.held_out_loss import held_out_loss
+from ddpm_lab.evaluation.held_out_errors import held_out_errors
 from ddpm_lab.runtime.device import pick_precision
 from ddpm_lab.training.trainer import Trainer
 from registry.backbones import BACKBONES
@@ -39,6 +39,6 @@ def test_a_backbone_learns(network: str) -> None:
     for step in range(100):
         trainer.step(trainer.batch(step))
     test = data.test.rows(torch.arange(500))
-    loss = float(held_out_loss(model, trainer.sampling_network("ema"), test, None, precision).mean())
+    loss = float(held_out_errors(model, trainer.sampling_network("ema"), test, None, precision).mean())
     print(f"{network}: {loss:.3f}")
     assert loss < MARKS[network]

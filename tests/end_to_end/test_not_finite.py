@@ -15,8 +15,10 @@ from torch import Tensor
 import ddpm_lab
 from ddpm_lab.cli.main import main
 from ddpm_lab.config.part import Choice
-from ddpm_lab.evaluation.evaluator import Evaluator, evaluate_images, evaluators, numbered
-from ddpm_lab.evaluation.measurement import failures, settled
+from ddpm_lab.evaluation.accumulator import numbered
+from ddpm_lab.evaluation.evaluate import evaluate_images, evaluators
+from ddpm_lab.evaluation.evaluator import Evaluator
+from ddpm_lab.evaluation.measurement import Measurement, failures, settled
 from ddpm_lab.runtime.signals import NotFinite
 from ddpm_lab.storage.json_text import from_json, read_json, to_json, write_json
 from ddpm_lab.storage.run_folder import RunFolder
@@ -109,7 +111,7 @@ def test_features_that_are_infinite_are_no_distance(data: ImageSet, monkeypatch:
     images[4:] = 255
     records = evaluate_images([evaluator], numbered(images.split(4)), 6, {})
     assert failures(records) == ["the features of 2 of 6 images are not finite (they hold NaN or infinite numbers)"]
-    assert [record["metric"] for record in records if record["value"] is not None] == ["memorisation"]
+    assert [record.metric for record in records if record.value is not None] == ["memorisation"]
 
 
 def test_an_extractor_that_is_not_finite_on_training_images_is_unavailable(
@@ -125,15 +127,15 @@ def test_an_extractor_that_is_not_finite_on_training_images_is_unavailable(
     FEATURES.register("worse")(Worse)
     ready, missing = evaluators([Choice("worse", {})], data, torch.device("cpu"))
     assert not ready
-    assert "32 of 32 images are not finite" in missing[0]["unavailable"]
+    assert "32 of 32 images are not finite" in missing[0].unavailable
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_a_value_that_is_not_finite_is_none_with_a_word(value: float) -> None:
-    record = settled({"metric": "FID", "extractor": "x", "value": value})
-    assert record["value"] is None
-    assert str(value) in record["unavailable"]
-    assert settled({"metric": "KID", "extractor": "x", "value": 1.0, "interval": (0.0, value)})["interval"] is None
+    record = settled(Measurement("FID", "x", value))
+    assert record.value is None
+    assert str(value) in record.unavailable
+    assert settled(Measurement("KID", "x", 1.0, interval=(0.0, value))).interval is None
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])

@@ -1,5 +1,6 @@
 """One file adds a part with all that the lab needs to know of it, and an experiment that names the file uses it."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -9,14 +10,19 @@ from safetensors.torch import load_file
 
 from ddpm_lab.config.load import load_recipe
 from ddpm_lab.diffusion.build import build_path
+from ddpm_lab.evaluation.measurement import Measurement, RunResult, plain, read_measurements, read_result
 from ddpm_lab.export.component import Component, Inexpressible
 from ddpm_lab.export.scheduler import scheduler
+from ddpm_lab.storage.json_text import write_json
+from ddpm_lab.storage.run_folder import RunFolder
 from ddpm_lab.testing import conforms
+from ddpm_lab.tracking.uploader import summary
 from registry import plugins
 from registry.averages import AVERAGES
 from registry.averages.profile import std_of
 from registry.errors import BadInput
 from registry.guidance import GUIDANCE
+from registry.metrics import METRICS
 from registry.optimizers import OPTIMIZERS
 from registry.samplers import SAMPLERS
 from registry.samplers.ddim import ddim
@@ -200,3 +206,82 @@ def test_a_target_is_exported_under_the_name_that_it_declares() -> None:
     assert registered("noise", Traits(diffusers="epsilon")).config["prediction_type"] == "epsilon"
     with pytest.raises(Inexpressible, match="know no target 'sound'; they know epsilon, noise, v, x0"):
         registered("sound")
+
+
+METRIC = '''"""A plugin."""
+from registry.metrics import METRICS, InFeatures, MetricTraits
+
+
+@METRICS.register("nearness", MetricTraits(higher=True, digits=2, protocol="nearness (of the mean features)", during=True))
+def nearness(seen: InFeatures) -> float:
+    """Minus the distance between the mean features of images and of the reference; no source."""
+    ours, theirs = (moments.gaussian()[0] for moments in (seen.images.moments, seen.reference.moments))
+    return -float((ours - theirs).norm())
+'''
+MEASURED = [
+    "train.images=64",
+    "train.threads=1",
+    "sampling.steps=2",
+    "evaluate.n=40",
+    "evaluate.every=32",
+    "evaluate.n_during=40",
+]
+
+
+def test_a_metric(tmp_path: Path, quick: Quick) -> None:
+    file = _experiment(tmp_path, METRIC, "evaluate: {metrics: [nearness]}")
+    results = tmp_path / "results"
+    done = quick("run", file, *MEASURED, "--results", results)
+    assert done.returncode == 0, done.stderr
+    first = (results / "latest").resolve()
+    fid, mine = read_measurements(first / "result.json")
+    assert (fid.metric, mine.metric, mine.higher, mine.protocol.metric) == (
+        "FID", "nearness", True, "nearness (of the mean features)",
+    )  # fmt: skip
+    assert mine.value < mine.floor < 0, "held-out images are nearer"
+    assert re.search(rf"^nearness +{mine.value:.2f} .* {mine.floor:.2f}$", done.stderr, re.M)
+    assert mine.fingerprint in (first / "report.html").read_text()
+    during = [row["nearness/fashion_cnn"] for row in RunFolder(first).read_metrics() if "nearness/fashion_cnn" in row]
+    assert len(during) == 1, "after half of the images"
+    assert during[0] < 0
+    assert summary(read_result(first / "result.json"))["nearness/fashion_cnn"] == mine.value
+    evaluated = quick("evaluate", first, "-n", "40", "--steps", "2")
+    assert "nearness" in evaluated.stdout, "of all metrics, as no option of evaluate names some"
+    plugins.load_file(tmp_path / "mine.py")
+    conforms(METRICS.part("nearness").make)
+
+
+def test_a_metric_of_which_more_is_better_is_ranked_so_where_its_plugin_is_not_loaded(tmp_path: Path, quick: Quick) -> None:
+    for name, value in (("worse", 1.0), ("better", 2.0)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "resolved.yaml").touch()
+        record = Measurement("unheard_of", "fashion_cnn", value, n=4, fingerprint="f00d", higher=True, digits=1)
+        write_json(tmp_path / name / "result.json", plain(RunResult((record,))))
+    done = quick("compare", "worse", "better", "--metric", "unheard_of", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert [line.split()[-1] for line in done.stdout.splitlines()[1:3]] == ["better", "worse"]
+
+
+def test_a_suite_has_the_metric_of_a_plugin(tmp_path: Path, quick: Quick) -> None:
+    file = _experiment(tmp_path, METRIC.replace("nearness", "closeness"), "")
+    plan = {"about": "A test.", "experiments": [{"name": "a", "experiment": str(file)}], "seeds": [0], "set": MEASURED,
+            "metrics": ["FID", "closeness"]}  # fmt: skip
+    (tmp_path / "small.yaml").write_text(yaml.safe_dump(plan))
+    done = quick("bench", "small.yaml", "--reports", "reports", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "closeness ↑" in (tmp_path / "reports/small/report.md").read_text()
+    (tmp_path / "small.yaml").write_text(yaml.safe_dump(plan | {"metrics": ["closeness"]}))
+    assert "closeness comes first, which ranks" in quick("bench", "small.yaml", cwd=tmp_path).stderr
+
+
+def test_a_metric_that_fails_costs_no_value_but_its_own(tmp_path: Path, quick: Quick) -> None:
+    plugin = METRIC.replace("-float(", "nothing - float(").replace("nearness", "remoteness").replace(", during=True", "")
+    done = quick(
+        "run", _experiment(tmp_path, plugin, "evaluate: {metrics: [remoteness]}"), *MEASURED, "--results", tmp_path / "r"
+    )
+    assert done.returncode == 0, done.stderr
+    fid, mine = read_measurements(tmp_path / "r/latest/result.json")
+    assert fid.value is not None
+    assert mine.value is None
+    assert "'remoteness' fails (plugin" in (mine.unavailable or "")
+    assert "line 9): NameError" in (mine.unavailable or "")

@@ -15,15 +15,17 @@ from ddpm_lab.config.part import Choice
 from ddpm_lab.diffusion.build import build_data
 from ddpm_lab.diffusion.process import to_uint8
 from ddpm_lab.evaluation import reference_cache as reference
-from ddpm_lab.evaluation.evaluator import Evaluator, evaluate_images, measure, numbered
-from ddpm_lab.evaluation.interval import BLOCKS
-from ddpm_lab.evaluation.measurement import describe
-from ddpm_lab.evaluation.memorization import Memorisation, PixelSample
-from ddpm_lab.evaluation.scores import frechet
+from ddpm_lab.evaluation.accumulator import numbered
+from ddpm_lab.evaluation.evaluate import evaluate_images
+from ddpm_lab.evaluation.evaluator import Evaluator, measure
+from ddpm_lab.evaluation.pixels import PixelSample, in_pixels
+from ddpm_lab.evaluation.result_table import result_lines
 from ddpm_lab.inference.trained_run import Run
 from registry.datasets import ImageSet, Split
 from registry.datasets.fashion_mnist import fashion_mnist
 from registry.errors import BadInput
+from registry.metrics.fid import frechet
+from registry.metrics.interval import BLOCKS
 
 CPU = torch.device("cpu")
 
@@ -175,21 +177,21 @@ def test_a_set_against_itself_and_against_noise(evaluator: Evaluator, data: Imag
 
 
 def test_copies_of_training_images_are_noticed_and_new_images_are_not(data: ImageSet) -> None:
-    judge, found = Memorisation(data, CPU), []
+    found = []
     for images in (data.train.rows(torch.arange(500)), _held_out(data)):
         sample = PixelSample(len(images))
         sample.add(0, images)
-        found += judge.results(sample, {})
+        found += in_pixels(sample, data, CPU, {}, ["memorisation"])
     copied, new = found
-    assert copied["value"] > 0.99
-    assert new["value"] == pytest.approx(0.5, abs=0.04)
-    assert copied["detail"]["median distance"] < 1e-3 < new["detail"]["median distance"]
+    assert copied.value > 0.99
+    assert new.value == pytest.approx(0.5, abs=0.04)
+    assert copied.detail["median distance"] < 1e-3 < new.detail["median distance"]
 
 
 def test_images_of_another_size_or_in_colour_are_judged_but_for_their_pixels(evaluator: Evaluator) -> None:
     for channels, side in ((3, 28), (1, 32)):
         images = torch.randint(0, 256, (120, channels, side, side), dtype=torch.uint8)
-        found = [record["metric"] for record in evaluate_images([evaluator], numbered(images.split(50)), 120, {})]
+        found = [record.metric for record in evaluate_images([evaluator], numbered(images.split(50)), 120, {})]
         assert "FID" in found
         assert "memorisation" not in found
 
@@ -199,10 +201,10 @@ def test_one_held_out_image_is_no_floor_and_costs_no_value(data: ImageSet, evalu
     assert data.test.labels is not None
     alone = ImageSet(data.name, data.train, Split(data.test.images[:1], data.test.labels[:1]), data.class_names, "")
     records = evaluate_images([Evaluator(Choice("fashion_cnn", {}), alone, CPU)], numbered([_held_out(data)]), 1000, {})
-    fid = next(record for record in records if record["metric"] == "FID")
-    assert fid["floor"] is None
-    assert fid["value"] == pytest.approx(_distance(evaluator, _held_out(data)), rel=1e-6)
-    assert "floor" not in describe(fid)
+    fid = next(record for record in records if record.metric == "FID")
+    assert fid.floor is None
+    assert fid.value == pytest.approx(_distance(evaluator, _held_out(data)), rel=1e-6)
+    assert list(result_lines([fid]))[1].endswith(fid.around(fid.interval)), "the column of floors is empty"
 
 
 def test_the_fingerprint_is_of_the_whole_protocol(evaluator: Evaluator) -> None:

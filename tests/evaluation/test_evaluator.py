@@ -10,24 +10,24 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from ddpm_lab.config.part import Choice
-from ddpm_lab.evaluation.evaluator import Evaluator, evaluators, measure, numbered
-from ddpm_lab.evaluation.features import Measured, Statistics
-from ddpm_lab.evaluation.interval import BLOCKS
-from ddpm_lab.evaluation.measurement import describe
-from ddpm_lab.evaluation.moments import Moments
-from ddpm_lab.evaluation.scores import frechet, kernel
+from ddpm_lab.evaluation.accumulator import numbered
+from ddpm_lab.evaluation.evaluate import evaluators
+from ddpm_lab.evaluation.evaluator import Evaluator, measure
+from ddpm_lab.evaluation.result_table import result_lines
 from registry.datasets import ImageSet
 from registry.datasets.shapes import shapes
+from registry.metrics.fid import frechet
+from registry.metrics.gathered import Measured
+from registry.metrics.handed_features import HandedFeatures
+from registry.metrics.interval import BLOCKS
+from registry.metrics.kid import kernel
+from registry.metrics.moments import Moments, frechet_from
 
 
 def _features(count: int, seed: int, shift: float = 0.0) -> Tensor:
     rng = torch.Generator().manual_seed(seed)
     mix = torch.randn(12, 12, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     return torch.randn(count, 12, generator=rng, dtype=torch.float64) @ mix + shift
-
-
-def _statistics(features: Tensor) -> Statistics:
-    return Statistics(Moments.of(features[None]), features)
 
 
 def _measured(evaluator: Evaluator, images: Tensor) -> Measured:
@@ -48,7 +48,22 @@ def test_frechet_distance_agrees_with_scipy_and_torch_fidelity(shift: float) -> 
     ours = frechet(Moments.of(real), Moments.of(fake))
     theirs = fid_statistics_to_metric(fid_features_to_statistics(fake), fid_features_to_statistics(real), verbose=False)
     assert ours == pytest.approx(_by_scipy(real, fake), rel=1e-6)
+    assert ours == pytest.approx(frechet_from(Moments.of(real))(Moments.of(fake)), rel=1e-9), "the jackknife's own formula"
     assert ours == pytest.approx(theirs["frechet_inception_distance"], rel=1e-6)
+
+
+def test_frechet_distance_from_sums_is_that_of_torchmetrics_from_the_features() -> None:
+    """Bit for bit, so the sums that it is handed are all that it keeps of either set."""
+    from torchmetrics.image.fid import FrechetInceptionDistance
+
+    real, fake = _features(3000, 1), _features(1000, 2, 0.1)
+    metric = FrechetInceptionDistance(feature=HandedFeatures(12))
+    metric.update(real, real=True)
+    metric.update(fake, real=False)
+    assert frechet(Moments.of(real), Moments.of(fake)) == float(metric.compute())
+    assert set(metric.metric_state) == {
+        f"{side}_features_{kept}" for side in ("real", "fake") for kept in ("sum", "cov_sum", "num_samples")
+    }
 
 
 def test_frechet_distance_of_a_set_from_itself_is_zero_and_a_shift_costs_its_square() -> None:
@@ -63,7 +78,7 @@ def test_kernel_distance_agrees_with_torch_fidelity_where_one_subset_is_the_whol
     real, fake = _features(400, 1), _features(400, 2, 0.5)
     theirs = kid_features_to_metric(fake, real, kid_subsets=1, kid_subset_size=400, verbose=False)
     # Every subset of 400 out of 400 is the whole set, in another order.
-    assert kernel(_statistics(real), _statistics(fake)) == pytest.approx(theirs["kernel_inception_distance_mean"], rel=1e-6)
+    assert kernel(real, fake) == pytest.approx(theirs["kernel_inception_distance_mean"], rel=1e-6)
 
 
 @pytest.fixture
@@ -108,8 +123,8 @@ def test_the_floor_is_below_noise_and_never_promises_more_images_than_are_held_o
     evaluator = _evaluator(data)
     noise = torch.randint(0, 256, (300, 1, 28, 28), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
     for record in evaluator.results(_measured(evaluator, noise), {})[:2]:  # of FID and KID less is better
-        assert record["floor_n"] == len(data.test) == 200
-        assert record["floor"] < 0.2 * record["value"], record["metric"]
+        assert record.floor_n == len(data.test) == 200
+        assert record.floor < 0.2 * record.value, record.metric
 
 
 def test_blocks_are_parts_of_the_images_and_an_interval_stands_beside_the_value(data: ImageSet) -> None:
@@ -120,21 +135,21 @@ def test_blocks_are_parts_of_the_images_and_an_interval_stands_beside_the_value(
     assert len({round(float(total.sum()), 6) for total in measured.groups.total}) == BLOCKS
     torch.testing.assert_close(measured.moments.outer, features.T @ features)
     fid, kid, precision, recall, density, coverage, _ = evaluator.results(measured, {})
-    low, high = fid["interval"]
-    assert low < fid["value"] < high
-    assert fid["floor_interval"][0] < fid["floor"] < fid["floor_interval"][1]
-    assert kid["interval"] is None
+    low, high = fid.interval
+    assert low < fid.value < high
+    assert fid.floor_interval[0] < fid.floor < fid.floor_interval[1]
+    assert kid.interval is None
     # Noise is nowhere near the shapes, and the shapes are held out well.
     for record, name in ((precision, "precision"), (recall, "recall"), (density, "density"), (coverage, "coverage")):
-        assert record["metric"] == name
-        assert record["value"] < 0.1 < 0.5 < record["floor"], name
-        assert "k = " in record["protocol"]["metric"]
-    assert f"FID {fid['value']:.3f}, {low:.3f} to {high:.3f} (fashion_cnn" in describe(fid)
+        assert record.metric == name
+        assert record.value < 0.1 < 0.5 < record.floor, name
+        assert "k = " in record.protocol.metric
+    assert list(result_lines([fid]))[1].startswith(f"FID     {fid.value:.3f}    {low:.3f} to {high:.3f}  {fid.floor:.3f}")
 
 
 def test_an_extractor_without_weights_is_reported_and_the_others_stand(data: ImageSet, tmp_path: Path) -> None:
     choices = [Choice("inception_v3", {"weights": str(tmp_path / "none.pth")}), Choice("fashion_cnn", {})]
     ready, missing = evaluators(choices, data, torch.device("cpu"))
     assert [evaluator.name for evaluator in ready] == ["fashion_cnn"]
-    assert missing[0]["value"] is None
-    assert "no file" in missing[0]["unavailable"]
+    assert missing[0].value is None
+    assert "no file" in missing[0].unavailable

@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,12 +12,14 @@ from torch import Tensor, nn
 from ddpm_lab.config.load import load_recipe
 from ddpm_lab.diffusion.build import build_model
 from ddpm_lab.diffusion.model import DataShape, Model
-from ddpm_lab.evaluation.buckets import EDGES, averaged_over, over_shared
-from ddpm_lab.evaluation.held_out_loss import held_out_loss, held_out_record
-from ddpm_lab.evaluation.measurement import Record
+from ddpm_lab.diffusion.sampling import Drawing
+from ddpm_lab.evaluation.held_out_errors import held_out_errors, of_network
+from ddpm_lab.evaluation.measurement import Measurement, plain
+from ddpm_lab.evaluation.shared_buckets import averaged_over, over_shared
 from ddpm_lab.reports import ranking as compare
 from registry.datasets import ImageSet, Split
 from registry.errors import BadInput
+from registry.metrics.buckets import EDGES
 
 
 class Perfect(nn.Module):
@@ -39,7 +42,7 @@ def test_it_is_what_the_closed_form_gives_whatever_the_target_and_schedule(overr
     model = build_model(experiment, DataShape("none", (1, 8, 8), None, 0.3, ""), torch.device("cpu"))
     images = (torch.randn(4000, 1, 8, 8, generator=torch.Generator().manual_seed(0)) * 0.3 * 127.5 + 127.5).round()
     images = images.clamp(0, 255).to(torch.uint8)
-    found = held_out_loss(model, Perfect(model), images, None, "fp32").mean(0).tolist()
+    found = held_out_errors(model, Perfect(model), images, None, "fp32").mean(0).tolist()
     for low, high, loss in zip(EDGES[1:-2], EDGES[2:-1], found[1:-1], strict=True):
         # The error of eps is alpha^2 / sigma^2 times the posterior variance of x_0: snr v / (snr v + 1) with v = 0.09.
         snr = torch.linspace(low, high, 1001, dtype=torch.float64).exp()
@@ -48,11 +51,17 @@ def test_it_is_what_the_closed_form_gives_whatever_the_target_and_schedule(overr
         assert loss == pytest.approx(expected, rel=0.03)
 
 
+def _record(model: Model, data: ImageSet, n: int) -> Measurement:
+    drawing = Drawing(model, Perfect(model), None, data.image_shape, "fp32")  # type: ignore[arg-type]  # nothing is sampled
+    (record,) = of_network(drawing, data, n, {"weights": "ema", "precision": "fp32"}, ["held_out_loss"])
+    return record
+
+
 SCHEDULES = ("cosine", "linear", "scaled_linear", "quadratic", "sigmoid", "laplace", "edm", "flow")
 
 
 @pytest.fixture(scope="module")
-def records() -> dict[str, Record]:
+def records() -> dict[str, Measurement]:
     """What the exact denoiser scores on the same Gaussian images with each schedule."""
     images = (torch.randn(250, 1, 8, 8, generator=torch.Generator().manual_seed(0)) * 0.3 * 127.5 + 127.5).round()
     split = Split(images.clamp(0, 255).to(torch.uint8), None)
@@ -60,20 +69,19 @@ def records() -> dict[str, Record]:
     for schedule in SCHEDULES:
         experiment = load_recipe("smoke", [f"schedule={schedule}", "target=v", "timesteps=1000"]).experiment
         model = build_model(experiment, DataShape("none", (1, 8, 8), None, 0.3, ""), torch.device("cpu"))
-        made = {"weights": "ema", "precision": "fp32"}
-        found[schedule] = held_out_record(model, Perfect(model), data, 250, "fp32", made)
+        found[schedule] = _record(model, data, 250)
     return found
 
 
-def _write(folder: Path, records: dict[str, Record]) -> list[str]:
+def _write(folder: Path, records: dict[str, Measurement]) -> list[str]:
     for name, record in records.items():
         (folder / name).mkdir()
         (folder / name / "resolved.yaml").touch()
-        (folder / name / "result.json").write_text(json.dumps({"metrics": [record]}))
+        (folder / name / "result.json").write_text(json.dumps({"metrics": [plain(record)]}))
     return [str(folder / name) for name in records]
 
 
-def test_compare_gives_the_exact_denoiser_one_value_on_every_schedule(records: dict[str, Record], tmp_path: Path) -> None:
+def test_compare_gives_the_exact_denoiser_one_value_on_every_schedule(records: dict[str, Measurement], tmp_path: Path) -> None:
     """On the buckets that laplace covers, of log SNR -2 to 2: the closed form of the test above."""
     *rows, protocol = compare.lines(_write(tmp_path, records), "held_out_loss", None, None)
     values = [float(row.split()[1]) for row in rows[1:]]
@@ -83,17 +91,15 @@ def test_compare_gives_the_exact_denoiser_one_value_on_every_schedule(records: d
     assert "0 to 2; 2" not in protocol
 
 
-def test_a_record_says_which_buckets_its_path_wholly_covers(records: dict[str, Record]) -> None:
+def test_a_record_says_which_buckets_its_path_wholly_covers(records: dict[str, Measurement]) -> None:
     # Without the option's own formulas: Stable Diffusion's sigmas go from 0.0292 to 14.6146, EDM's from 0.002 to 80.
-    assert records["edm"]["covered"] == list(records["edm"]["detail"]), "2 ln 80 = 8.8"
-    assert records["scaled_linear"]["covered"] == ["-4 to -2", "-2 to 0", "0 to 2", "2 to 4", "4 to 6"]
-    assert set(records["laplace"]["detail"]) - set(records["laplace"]["covered"]), "the others are kept, and left out"
+    assert records["edm"].covered == tuple(records["edm"].detail), "2 ln 80 = 8.8"
+    assert records["scaled_linear"].covered == ("-4 to -2", "-2 to 0", "0 to 2", "2 to 4", "4 to 6")
+    assert set(records["laplace"].detail) - set(records["laplace"].covered), "the others are kept, and left out"
     for record in records.values():
-        assert record["value"] == pytest.approx(
-            math.fsum(record["detail"][b] for b in record["covered"]) / len(record["covered"])
-        )
-    assert all(f"{edge:g}" in records["edm"]["protocol"]["metric"] for edge in EDGES)
-    assert len({record["fingerprint"] for record in records.values()}) == 1
+        assert record.value == pytest.approx(math.fsum(record.detail[b] for b in record.covered) / len(record.covered))
+    assert all(f"{edge:g}" in records["edm"].protocol.metric for edge in EDGES)
+    assert len({record.fingerprint for record in records.values()}) == 1
 
 
 def test_a_path_that_covers_no_bucket_has_its_buckets_and_no_value() -> None:
@@ -101,24 +107,24 @@ def test_a_path_that_covers_no_bucket_has_its_buckets_and_no_value() -> None:
     data = ImageSet("black", split, split, None, "this test")
     experiment = load_recipe("smoke", ["schedule={name: edm, sigma_min: 0.9, sigma_max: 1.1}", "target=v", "timesteps=1000"])
     model = build_model(experiment.experiment, DataShape("none", (1, 8, 8), None, 0.3, ""), torch.device("cpu"))
-    found = held_out_record(model, Perfect(model), data, 4, "fp32", {"weights": "ema", "precision": "fp32"})
-    assert found["value"] is None
-    assert "-0.191 to 0.211, wholly covers none" in found["unavailable"]
-    assert len(found["detail"]) == 8
+    found = _record(model, data, 4)
+    assert found.value is None
+    assert "-0.191 to 0.211, wholly covers none" in found.unavailable
+    assert len(found.detail) == 8
 
 
-def test_the_interval_of_other_buckets_is_that_of_the_images_means(records: dict[str, Record]) -> None:
+def test_the_interval_of_other_buckets_is_that_of_the_images_means(records: dict[str, Measurement]) -> None:
     losses = torch.rand(50, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64).cumsum(1)
-    record = records["edm"] | {"covariance": (losses.T.cov() / 50).tolist()}
-    chosen = list(record["detail"])[2:5]
-    low, high = averaged_over(record, chosen)["interval"]
+    record = replace(records["edm"], covariance=(losses.T.cov() / 50).tolist())
+    chosen = list(record.detail)[2:5]
+    low, high = averaged_over(record, chosen).interval
     assert (high - low) / 2 == pytest.approx(1.96 * float(losses[:, 2:5].mean(1).std()) / 50**0.5)
 
 
-def test_paths_without_a_common_bucket_and_records_that_do_not_know_theirs_are_refused(records: dict[str, Record]) -> None:
-    far = records["edm"] | {"covered": ["6 to 8"]}
+def test_paths_without_a_common_bucket_and_records_that_do_not_know_theirs_are_refused(records: dict[str, Measurement]) -> None:
+    far = replace(records["edm"], covered=("6 to 8",))
     with pytest.raises(BadInput, match=r"no bucket .*\(a: 6 to 8; b: -2 to 0, 0 to 2"):
         over_shared([far, records["laplace"]], ["a", "b"])
-    old = {key: value for key, value in far.items() if key != "covered"}
+    old = replace(far, covered=None)
     with pytest.raises(BadInput, match="b: its held_out_loss does not say which buckets"):
         over_shared([far, old], ["a", "b"])

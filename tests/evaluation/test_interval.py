@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from ddpm_lab.evaluation.interval import BLOCKS, frechet_interval, jackknife_interval
-from ddpm_lab.evaluation.moments import Moments
+from registry.metrics.interval import BLOCKS, frechet_interval, jackknife_interval
+from registry.metrics.moments import Moments
 
 D, N, TRIALS = 8, 400, 400
 SCALE = torch.logspace(0, -1, D, dtype=torch.float64)

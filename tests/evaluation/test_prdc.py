@@ -6,8 +6,11 @@ import torch
 from scipy.spatial import cKDTree
 from torch import Tensor
 
-from ddpm_lab.evaluation import prdc as neighbours
-from ddpm_lab.evaluation.prdc import density_coverage, nearest_distances, precision_recall
+from registry.metrics import density_coverage as neighbours
+from registry.metrics import precision_recall as manifolds
+from registry.metrics.density_coverage import density_coverage
+from registry.metrics.memorisation import nearest_distances
+from registry.metrics.precision_recall import precision_recall
 
 
 def _gaussian(count: int, shift: float, seed: int) -> Tensor:
@@ -16,7 +19,8 @@ def _gaussian(count: int, shift: float, seed: int) -> Tensor:
 
 @pytest.fixture(params=[0.0, 0.7, 50.0])
 def sets(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> tuple[Tensor, Tensor]:
-    monkeypatch.setattr(neighbours, "TILE", 64)  # several tiles, the last one not full
+    for module in (neighbours, manifolds):
+        monkeypatch.setattr(module, "TILE", 64)  # several tiles, the last one not full
     return _gaussian(300, request.param, 0), _gaussian(500, 0.0, 1)
 
 

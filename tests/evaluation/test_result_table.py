@@ -2,17 +2,18 @@
 
 from typing import Any
 
+from ddpm_lab.evaluation.measurement import Measurement, Protocol, unavailable
 from ddpm_lab.evaluation.result_table import result_lines
 
 MADE = {"sampler": "ddim", "steps": 50, "weights": "ema", "seed": 7}
 
 
-def _record(metric: str, value: float, extractor: str = "fashion_cnn", **more: Any) -> dict[str, Any]:
-    return {
-        "metric": metric, "extractor": extractor, "caveat": None, "n": 2000, "value": value,
-        "interval": (value - 0.5, value + 0.5), "floor": 1.0, "floor_interval": None, "floor_n": 2000, "detail": None,
-        "fingerprint": f"{len(metric):012x}", "protocol": {"reference": "shapes/train, 256 images"}, "generation": MADE, **more,
+def _record(metric: str, value: float, extractor: str = "fashion_cnn", **more: Any) -> Measurement:
+    told: dict[str, Any] = {
+        "interval": (value - 0.5, value + 0.5), "n": 2000, "floor": 1.0, "floor_n": 2000, "generation": MADE,
+        "fingerprint": f"{len(metric):012x}", "protocol": Protocol(reference="shapes/train, 256 images"), **more,
     }  # fmt: skip
+    return Measurement(metric, extractor, value, **told)
 
 
 def test_values_stand_in_columns_and_their_protocol_is_said_once() -> None:
@@ -27,7 +28,7 @@ def test_values_stand_in_columns_and_their_protocol_is_said_once() -> None:
 
 
 def test_a_metric_of_two_extractors_names_them_and_what_has_no_value_says_why() -> None:
-    missing = {"metric": "FID", "extractor": "third", "value": None, "unavailable": "no weights"}
+    missing = unavailable("FID", "third", "no weights")
     table = list(result_lines([_record("FID", 3.2), _record("FID", 9.0, "other", generation={}), missing]))
     assert [line.split("  ")[0] for line in table[1:3]] == ["FID (fashion_cnn)", "FID (other)"]
     assert table[5] == "other, N = 2,000 against shapes/train, 256 images; made by: unknown"
@@ -35,5 +36,5 @@ def test_a_metric_of_two_extractors_names_them_and_what_has_no_value_says_why() 
 
 
 def test_without_any_value_there_is_no_table() -> None:
-    missing = {"metric": "FID", "extractor": "fashion_cnn", "value": None, "unavailable": "no weights"}
+    missing = unavailable("FID", "fashion_cnn", "no weights")
     assert list(result_lines([missing])) == ["FID unavailable (fashion_cnn: no weights)"]

@@ -4,11 +4,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from ddpm_lab.evaluation.extrapolation import frechet_of_infinitely_many
-from ddpm_lab.evaluation.features import FeatureSums, Measured, Statistics
-from ddpm_lab.evaluation.memorization import PixelSample
-from ddpm_lab.evaluation.moments import Moments
-from ddpm_lab.evaluation.scores import all_values, answered, frechet, inception_score
+from ddpm_lab.evaluation.feature_sums import FeatureSums
+from ddpm_lab.evaluation.pixels import PixelSample
+from ddpm_lab.evaluation.values import values
+from registry.metrics import METRICS, InFeatures, Value
+from registry.metrics.fid import frechet
+from registry.metrics.fid_infinity import frechet_of_infinitely_many
+from registry.metrics.gathered import Measured, Statistics
+from registry.metrics.inception_score import score
+from registry.metrics.moments import Moments
 
 NAMES = ("boot", "bag", "coat")
 
@@ -17,18 +21,32 @@ def _gaussian(*shape: int, seed: int) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
+def _sums(features: Tensor, logits: Tensor | None, groups: int, *words: object, **options: object) -> FeatureSums:
+    """Shown rows of features, and of logits beside them."""
+
+    def look(rows: Tensor) -> tuple[Tensor, Tensor | None]:
+        chosen = rows[:, 0].long()
+        return features[chosen], None if logits is None else logits[chosen]
+
+    return FeatureSums(look, features.shape[1], len(features), groups, *words, **options)
+
+
+def _all(reference: Statistics, images: Measured, extrapolate: bool = False) -> dict[str, Value]:
+    return values(InFeatures(images, reference, NAMES, True), METRICS.usual("extrapolate" if extrapolate else ""))
+
+
 def _measured(features: Tensor, logits: Tensor | None = None, labels: Tensor | None = None, groups: int = 10) -> Measured:
     """In batches of 64, as images come."""
     answers = None if logits is None else logits.shape[1]
-    sums = FeatureSums(features.shape[1], len(features), groups, labels, len(NAMES), answers)
+    sums = _sums(features, logits, groups, labels, len(NAMES), answers)
     for start in range(0, len(features), 64):
-        sums.add(start, features[start : start + 64], None if logits is None else logits[start : start + 64])
+        sums.add(start, torch.arange(start, min(start + 64, len(features)))[:, None])
     return sums.measured()
 
 
 def _reference(features: Tensor, labels: Tensor) -> Statistics:
-    sums = FeatureSums(features.shape[1], len(features), len(NAMES), labels, len(NAMES), by_label=True)
-    sums.add(0, features, None)
+    sums = _sums(features, None, len(NAMES), labels, len(NAMES), by_label=True)
+    sums.add(0, torch.arange(len(features))[:, None])
     return sums.measured()
 
 
@@ -40,27 +58,27 @@ def test_inception_score_of_one_group_is_that_of_torchmetrics() -> None:
     theirs.update(logits)
     measured = _measured(_gaussian(500, 4, seed=1), logits, groups=1)
     assert measured.answers is not None
-    assert inception_score(measured.answers, measured.groups.count).value == pytest.approx(float(theirs.compute()[0]), rel=1e-6)
+    assert score(measured.answers, measured.groups.count).value == pytest.approx(float(theirs.compute()[0]), rel=1e-6)
 
 
 def test_inception_score_of_certain_answers_is_the_number_of_classes() -> None:
     logits = 100.0 * torch.nn.functional.one_hot(torch.arange(600) % 5, 5).double()
     measured = _measured(_gaussian(600, 4, seed=1), logits, groups=1)
     assert measured.answers is not None
-    score = inception_score(measured.answers, measured.groups.count)
-    assert score.value == pytest.approx(5)
-    assert score.detail == {"groups": 1, "standard deviation": pytest.approx(0, abs=1e-9)}
+    found = score(measured.answers, measured.groups.count)
+    assert found.value == pytest.approx(5)
+    assert found.detail == {"groups": 1, "standard deviation": pytest.approx(0, abs=1e-9)}
 
 
 def test_groups_have_all_classes_where_images_come_in_the_order_of_their_classes() -> None:
     """Ten classes in turn and ten groups: every tenth image would be of one class."""
     labels = torch.arange(25_000) % 10
     logits = 100.0 * torch.nn.functional.one_hot(labels, 10).double()
-    sums = FeatureSums(10, 25_000, 10, labels, 10, 10)
-    sums.add(0, logits, logits)
+    sums = _sums(logits, logits, 10, labels, 10, 10)
+    sums.add(0, torch.arange(25_000)[:, None])
     measured = sums.measured()
     assert measured.answers is not None
-    assert inception_score(measured.answers, measured.groups.count).value == pytest.approx(10, rel=1e-2)
+    assert score(measured.answers, measured.groups.count).value == pytest.approx(10, rel=1e-2)
     assert measured.groups.count.tolist() == [2500] * 10
     assert len(measured.some) == 10_000
     shares = measured.some.argmax(dim=1).bincount(minlength=10) / 10_000
@@ -74,9 +92,9 @@ def test_groups_have_all_classes_where_images_come_in_the_order_of_their_classes
 def test_statistics_of_sixty_thousand_in_batches_are_those_at_once() -> None:
     features = _gaussian(60_000, 16, seed=0) * torch.logspace(-2, 2, 16) + 3
     labels = torch.arange(60_000) * 7 % 3
-    sums = FeatureSums(16, 60_000, 3, labels, 3, by_label=True)
+    sums = _sums(features, None, 3, labels, 3, by_label=True)
     for start in range(0, 60_000, 500):
-        sums.add(start, features[start : start + 500], None)
+        sums.add(start, torch.arange(start, start + 500)[:, None])
     found = sums.measured()
     torch.testing.assert_close(found.moments.total, features.sum(0), rtol=1e-10, atol=0)
     torch.testing.assert_close(found.moments.outer, features.T @ features, rtol=1e-10, atol=1e-10)
@@ -93,10 +111,9 @@ def test_class_distances_tell_classes_apart_where_the_whole_does_not() -> None:
     features, logits = _gaussian(3000, 2, seed=1) + centres[labels], 9.0 * torch.nn.functional.one_hot(labels, 3).double()
     for asked, distance, agreement in ((labels, 0.0, 1.0), ((labels + 1) % 3, (100 + 100 + 200) / 3, 0.0)):
         measured = _measured(features, logits, asked)
-        values = all_values(reference, measured, NAMES, extrapolate=False)
-        assert values["FID"].value < 0.1
-        assert values["class_FID"].value == pytest.approx(distance, abs=0.5)
-        said = answered(reference, measured, NAMES)
+        said = _all(reference, measured)
+        assert said["FID"].value < 0.1
+        assert said["class_FID"].value == pytest.approx(distance, abs=0.5)
         assert said["class_agreement"].value == agreement
         assert said["class_shares"].value == 0
 
@@ -105,16 +122,16 @@ def test_a_class_that_nobody_has_is_left_out_and_few_images_are_not_extrapolated
     labels = torch.arange(90) % 2  # no coats
     reference = _reference(_gaussian(90, 2, seed=0), labels)
     measured = _measured(_gaussian(90, 2, seed=1), None, labels)
-    values = all_values(reference, measured, NAMES, extrapolate=True)
-    assert list(values["class_FID"].detail or {}) == ["boot", "bag"]
-    assert "FID_infinity" not in values
+    said = _all(reference, measured, extrapolate=True)
+    assert list(said["class_FID"].detail or {}) == ["boot", "bag"]
+    assert "FID_infinity" not in said
 
 
 def test_class_shares_are_the_images_that_would_have_to_be_of_another_class() -> None:
     labels = torch.arange(300) % 3
     reference = _reference(_gaussian(300, 2, seed=0), labels)
     only_boots = _measured(_gaussian(300, 2, seed=1), torch.tensor([[9.0, 0.0, 0.0]]).expand(300, 3))
-    said = answered(reference, only_boots, NAMES)
+    said = _all(reference, only_boots)
     assert said["class_shares"].value == pytest.approx(2 / 3)
     assert said["class_shares"].detail == {"boot": 1.0, "bag": 0.0, "coat": 0.0}
     assert "class_agreement" not in said  # nobody asked for classes

@@ -18,6 +18,7 @@ from support.wandb_server import Run, WandbServer
 
 from ddpm_lab.cli.main import main
 from ddpm_lab.config.schema import Track
+from ddpm_lab.evaluation.measurement import read_result
 from ddpm_lab.storage.results_folder import create_run
 from ddpm_lab.storage.run_folder import RunFolder
 from ddpm_lab.tracking import tracker as tracking
@@ -150,7 +151,7 @@ def test_everything_arrives_once_and_nothing_secret(
 
 def test_best_is_the_lowest_fid_of_the_same_protocol(folder: RunFolder) -> None:
     _end(folder, 3.0)
-    mine = json.loads(folder.result.read_text())
+    mine = read_result(folder.result)
     assert follower.is_best(folder, mine)
     for fid, fingerprint, best in ((2.0, "other", True), (4.0, "f00d", True), (2.0, "f00d", False)):
         _end(create_run(folder.path.parent.parent, "little"), fid, fingerprint)

@@ -6,7 +6,7 @@ import itertools
 import math
 from collections.abc import Callable, Sequence
 
-from ddpm_lab.evaluation.moments import Moments, frechet_from
+from registry.metrics.moments import Moments, frechet_from
 
 BLOCKS = 10
 FEWEST = 10 * BLOCKS  # images; with fewer a block says nothing
@@ -15,9 +15,9 @@ FEWEST = 10 * BLOCKS  # images; with fewer a block says nothing
 def frechet_interval(reference: Moments, blocks: Moments, level: float = 0.95) -> tuple[float, float] | None:
     """The interval for the expected Frechet distance from the reference at this N; `blocks` are disjoint parts of the images.
 
-    None where there are too few images to say.
+    None where there are too few images to say, or one block.
     """
-    if int(blocks.count.sum()) < FEWEST:
+    if int(blocks.count.sum()) < FEWEST or len(blocks.count) == 1:
         return None
     distance = frechet_from(reference)
     return jackknife_interval(lambda left_out: distance(blocks.without(left_out)), len(blocks.count), level)

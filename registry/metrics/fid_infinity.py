@@ -4,10 +4,22 @@ from __future__ import annotations
 
 import numpy as np
 
-from ddpm_lab.evaluation.interval import FEWEST as FEWEST_IMAGES
-from ddpm_lab.evaluation.moments import Moments, frechet_from
+from registry.metrics import METRICS, InFeatures, MetricTraits
+from registry.metrics.interval import BLOCKS
+from registry.metrics.interval import FEWEST as FEWEST_IMAGES
+from registry.metrics.moments import Moments, frechet_from
 
 FEWEST = 4  # blocks of a point; with fewer images the bias is no longer a straight line in 1 / N
+
+TRAITS = MetricTraits(
+    protocol=f"FID_infinity (a line over 1 / N, {BLOCKS} blocks)", usual=False, switch="extrapolate", place=20
+)
+
+
+@METRICS.register("FID_infinity", TRAITS)
+def fid_infinity(seen: InFeatures) -> float | None:
+    """The FID of infinitely many images, by a line over 1 / N (Chong & Forsyth 2020)."""
+    return frechet_of_infinitely_many(seen.reference.moments, seen.images.groups)
 
 
 def frechet_of_infinitely_many(reference: Moments, blocks: Moments) -> float | None:

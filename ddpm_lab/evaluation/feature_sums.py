@@ -1,68 +1,32 @@
-"""What is kept of features and of a classifier's answers: sums, and a few thousand features, whatever the number of images."""
+"""Sums of features and of a classifier's answers, and a few thousand features, whatever the number of images."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-from ddpm_lab.evaluation.moments import Moments
 from ddpm_lab.runtime import distributed
 from ddpm_lab.runtime.seeding import protocol_generator
+from registry.metrics.gathered import KEPT, Answers, Measured
+from registry.metrics.moments import Moments
 
-KEPT = 10_000  # features, at most, for what needs more than moments
 MOST = 2**26  # numbers in the moments of all classes; where they would be more, classes are not told apart
-
-
-@dataclass(frozen=True)
-class Statistics:
-    """Of features [N, D]."""
-
-    groups: Moments  # of disjoint groups that make up the whole: of a reference its classes, of evaluated images equal parts
-    some: Tensor  # [<= KEPT, D] float32, a fixed random choice
-
-    @cached_property
-    def moments(self) -> Moments:
-        """Those of all features."""
-        return self.groups.without(())
-
-
-@dataclass(frozen=True)
-class Answers:
-    """What the extractor's classifier said of the images of each group."""
-
-    probability: Tensor  # [groups, K] float64, sums
-    certainty: Tensor  # [groups] float64, sums of the negative entropy: p log p over all K
-    chosen: Tensor  # [K] int64: how often each class was the likeliest
-    agreed: Tensor  # int64: how often that was the class that was asked for
-
-    @classmethod
-    def none(cls, groups: int, classes: int) -> Answers:
-        """Before the first image."""
-        sums, count = torch.zeros(groups, classes, dtype=torch.float64), torch.zeros(classes, dtype=torch.int64)
-        return cls(sums, sums[:, 0].clone(), count, count[0].clone())
-
-
-@dataclass(frozen=True)
-class Measured(Statistics):
-    """Of images that are evaluated."""
-
-    answers: Answers | None  # where the extractor is a classifier
-    by_class: Moments | None  # [K], where the images were asked for by class
-    not_finite: int = 0  # images whose features hold NaN or infinite numbers: nothing else here is worth anything then
+Look = Callable[[Tensor], tuple[Tensor, "Tensor | None"]]  # images -> features [B, D], float64, and logits [B, K]
 
 
 class FeatureSums:
     """Statistics in the making. An image belongs to one of equal random `groups`, or to that of its label where `by_label`."""
 
     def __init__(
-        self, dimension: int, total: int, groups: int, labels: Tensor | None = None, classes: int | None = None,
+        self, look: Look, dimension: int, total: int, groups: int, labels: Tensor | None = None, classes: int | None = None,
         answers: int | None = None, by_label: bool = False,
     ) -> None:  # fmt: skip
-        """`labels` [total] of `classes`, where the images have them; `answers`: K of the logits, where they are to be kept."""
-        self.groups = Moments.none(groups, dimension)
+        """`look`: what the extractor gives of images; `labels` [total] of `classes`, where they have them; `answers`: K of
+        the logits, where they are to be kept.
+        """
+        self.look, self.groups = look, Moments.none(groups, dimension)
         self.labels, self.by_label = labels, by_label
         told_apart = labels is not None and not by_label and can_tell_apart(classes, dimension)
         self.by_class = Moments.none(classes or 0, dimension) if told_apart else None
@@ -72,8 +36,9 @@ class FeatureSums:
         self.not_finite = torch.zeros((), dtype=torch.long)
         self.answers = None if answers is None else Answers.none(groups, answers)
 
-    def add(self, start: int, features: Tensor, logits: Tensor | None) -> None:
-        """Features [B, D], float64, and logits [B, K] of the images from number `start` on."""
+    def add(self, start: int, images: Tensor) -> None:
+        """uint8 images [B, C, H, W], the first of number `start`."""
+        features, logits = self.look(images)
         self.not_finite += (~features.isfinite()).any(dim=1).sum()
         own = None if self.labels is None else self.labels[start : start + len(features)]
         place = self.place[start : start + len(features)]
@@ -85,7 +50,7 @@ class FeatureSums:
             _hear(self.answers, logits.double().cpu(), group, own)
         self.some.append(features[place < KEPT].float())
 
-    def over_processes(self) -> None:
+    def merge(self) -> None:
         """Add up what the processes have, the main one getting the whole; they were dealt the batches in turn."""
         for moments in filter(None, (self.groups, self.by_class)):
             for sums in (moments.total, moments.outer, moments.count):
