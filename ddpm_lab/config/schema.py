@@ -80,7 +80,7 @@ class Train(_Section):
     ema: Annotated[
         Choice | tuple[Choice, ...] | None, _AveragesOf(AVERAGES)
     ]  # null: none; several: the first is the one that images are drawn from
-    on_nonfinite: Literal["stop", "skip"] = "stop"  # a step whose loss or gradient is no number
+    on_nonfinite: Literal["stop", "skip"] = "stop"  # a step whose loss or gradient is NaN or infinite
     samples_every: Count | None = None  # images
     snapshots_every: Count | None = None  # images; EMA weights that are kept
     checkpoint_every: Count | None = None  # images

@@ -39,7 +39,7 @@ ROW, FRAMES = 8, 9  # images in the denoising picture, and moments of it
 
 
 class Stopped(RuntimeError):
-    """The run cannot go on, its last good checkpoint being where it was; or it has ended, and its images are not finite."""
+    """The run cannot continue, its last good checkpoint is intact; or it has ended, and its images are not finite."""
 
 
 def begin(recipe: Recipe, results: Path, device: torch.device, resume: bool, run_id: str | None = None) -> Execution:
@@ -97,7 +97,7 @@ class Execution:
 
         Raises:
             Interrupted: the run was asked to stop, and can be resumed.
-            Stopped: the disk is full or gone, or the loss is no number; one line says what is left.
+            Stopped: the disk is full or gone, or the loss is NaN or infinite; one line says what is left.
         """
         status = FAILURE
         try:
@@ -183,4 +183,4 @@ def _restore(callbacks: RunCallbacks, state: State) -> None:
         callbacks.costs |= state["costs"]
     except Exception as error:  # what a wrong type or size comes to light as
         text = f"the checkpoint does not fit this experiment ({reason(error)[:300]})"
-        raise BadInput(f"--resume: {text}; start anew without it") from None
+        raise BadInput(f"--resume: {text}; start a new run without it") from None

@@ -100,7 +100,7 @@ def clear_abandoned(results: Path, experiment: str) -> None:
             if id_of(path.name) is not None and _unrecorded(path) and (left := RunFolder(path)).hold():
                 shutil.rmtree(path, ignore_errors=True)
                 left.release()
-                say(f"{path}: removed; its process was killed before the run began")
+                say(f"{path}: removed; its process was killed before the run started")
 
 
 def _unrecorded(path: Path) -> bool:

@@ -106,7 +106,7 @@ class RunFolder:
         return self.result.is_file()
 
     def recorded_threads(self) -> int | None:
-        """The number of threads that the run began with, None where environment.json does not say."""
+        """The number of threads that the run started with, None where environment.json does not say."""
         try:
             threads = read_json(self.environment)["threads"]
         except (OSError, BadInput, KeyError, TypeError):

@@ -96,7 +96,7 @@ def failures(folder: Path) -> dict[str, int]:
 
 
 def threads_of(cells: list[Cell], folder: Path) -> int:
-    """One number for all runs, because it changes their last bits: that of the first run that has begun, else a share."""
+    """One number for all runs, because it changes their last bits: that of the first run that was started, else a share."""
     begun = (run.recorded_threads() for cell in cells if (run := with_id(folder, None, cell.id)))
     return pick_threads("auto", next((threads for threads in begun if threads), None))
 
@@ -111,7 +111,7 @@ def _run(cell: Cell, folder: Path, lab: Lab) -> None:
         if status == 0 and not ((done := with_id(folder, None, cell.id)) and done.finished):
             status = FAILURE
         if status:
-            say(f"{cell.id} failed with exit status {status}; the suite goes on, and tries it again next time")
+            say(f"{cell.id} failed with exit status {status}; the suite continues, and tries it again next time")
             known[cell.id] = status
         write_json(folder / "failures.json", known)
 

@@ -1,4 +1,4 @@
-"""What a sweep came to: a table and a plot of it."""
+"""The results of a sweep: a table and a plot."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def table(rows: list[Row], metric: Metric) -> tuple[str, str]:
     return text, stream.getvalue()
 
 
-def draw(rows: list[Row], metric: Metric, parameters: Mapping[tuple[str, ...], Parameter], file: Path) -> bool:
+def plot(rows: list[Row], metric: Metric, parameters: Mapping[tuple[str, ...], Parameter], file: Path) -> bool:
     """The metric over each parameter that varies, or a map where there are two of listed values; False without a value."""
     shown = [row for row in rows if row.value is not None]
     about = {".".join(path): parameter for path, parameter in parameters.items()}

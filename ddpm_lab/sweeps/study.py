@@ -29,7 +29,7 @@ class Study:
         """Begin the study in that folder, or open it.
 
         Raises:
-            BadInput: the study was begun with another `identity`, which `conflict` says, or it is damaged.
+            BadInput: the study was started with another `identity`, which `conflict` says, or it is damaged.
         """
         self.folder, self.plan, self.metric = folder, plan, metric
         self.parameters = {".".join(path): parameter for path, parameter in plan.flat.items()}
@@ -66,7 +66,7 @@ class Study:
         return [trial for trial in self.optuna.trials if trial.number not in gone]
 
     def values(self, trial: Trial) -> Values:
-        """What the trial's run is told: chosen now, or when the trial was begun."""
+        """The parameters of the trial: chosen now, or when the trial was started."""
         return {path: _suggest(trial, ".".join(path), parameter) for path, parameter in self.plan.flat.items()}
 
     def rows(self) -> list[Row]:
@@ -86,7 +86,7 @@ class Study:
             if file.exists():
                 require_regular(file, file.stat())
                 if not file.stat().st_size:
-                    file.unlink()  # begun, and killed before it held anything; or a link to what has no end
+                    file.unlink()  # created, and killed before it held anything; or a link to a device
             # In an address, a folder's name with ? or % in it would be taken for something else.
             connect = {"creator": lambda: sqlite3.connect(file, check_same_thread=False)}
             self._storage = optuna.storages.RDBStorage("sqlite:///study.db", engine_kwargs=connect)
@@ -97,8 +97,8 @@ class Study:
             _ = study.user_attrs, [(trial.user_attrs, trial.params) for trial in study.trials]
         except OperationalError as error:
             raise RuntimeError(f"{file}: cannot be opened ({reason(error)[:200]})") from None
-        except Exception as error:  # damage in a database comes to light as almost anything
-            remedy = "give the sweep's file another name to begin anew; its finished trials stay runs of their own"
+        except Exception as error:  # a damaged database can raise almost anything
+            remedy = "give the sweep's file another name to start again; its finished trials remain as runs"
             raise BadInput(f"{file}: damaged ({reason(error)[:200]}); {remedy}") from None
         return study
 
@@ -130,7 +130,7 @@ class Study:
         return numbers
 
     def _running(self, number: int) -> Trial:
-        """A trial that another process began."""
+        """A trial that another process started."""
         study = self._storage.get_study_id_from_name(self.optuna.study_name)
         return Trial(self.optuna, self._storage.get_trial_id_from_study_id_trial_number(study, number))
 

@@ -26,7 +26,7 @@ from ddpm_lab.storage.names import require_study_name
 from ddpm_lab.storage.results_folder import with_id
 from ddpm_lab.storage.run_folder import RunFolder
 from ddpm_lab.sweeps import wandb_file as sweep_file
-from ddpm_lab.sweeps.results import draw, table
+from ddpm_lab.sweeps.results import plot, table
 from ddpm_lab.sweeps.study import Study
 from ddpm_lab.sweeps.wandb_file import ARGUMENTS
 from ddpm_lab.tracking.uploader import summary
@@ -40,10 +40,10 @@ class Sweep:
     """A study in `results/sweeps/<name>/`, which any number of processes may work on, and resume at any time."""
 
     def __init__(self, name: str, overrides: list[str], budget: str | None, results: Path, device: str | None) -> None:
-        """Begins the study, or opens it.
+        """Starts the study, or opens it.
 
         Raises:
-            BadInput: the file cannot be used, or the study was begun with another.
+            BadInput: the file cannot be used, or the study was started with another.
         """
         file = find("sweep", name, SWEEPS)
         self.plan = sweep_file.read(file)
@@ -62,13 +62,13 @@ class Sweep:
         self._child: subprocess.Popen[bytes] | None = None
         identity = json.dumps([self.plan.model_dump(mode="json"), overrides, budget], sort_keys=True)
         conflict = (
-            f"{self.folder}: was begun with another {file.name}, other overrides or another budget; continue with those, or"
-            " give the file another name to begin anew"
+            f"{self.folder}: was started with another {file.name}, other overrides or another budget; continue with those, or"
+            " give the file another name to start again"
         )
         self.study = Study(self.folder, self.plan, self.metric, identity, conflict)
 
     def execute(self) -> None:
-        """Run what is left of the trials, then show the table and draw the plot.
+        """Run what is left of the trials, then show the table and plot it.
 
         Raises:
             Interrupted: SIGINT or SIGTERM came; the trial that ran is saved, and the next start resumes it.
@@ -81,7 +81,7 @@ class Sweep:
                 finally:
                     lock.release()
                 if self._signal:
-                    say(f"sweep {self.name}: interrupted; start it again to go on")
+                    say(f"sweep {self.name}: interrupted; the same command resumes it")
                     raise Interrupted(self._signal)
         self.report()
 
@@ -92,7 +92,7 @@ class Sweep:
         text, csv = table(rows, self.metric)
         print(text)
         write_text(self.folder / "table.csv", csv)
-        if draw(rows, self.metric, self.plan.flat, self.folder / "plot.png"):
+        if plot(rows, self.metric, self.plan.flat, self.folder / "plot.png"):
             say(f"plot: {self.folder / 'plot.png'}")
         say(f"table: {self.folder / 'table.csv'}" + (f"; {running} trials still run in other processes" if running else ""))
 
@@ -147,7 +147,7 @@ class Sweep:
         return pruned
 
     def _value(self, folder: RunFolder | None, trial: Trial) -> tuple[float | None, int]:
-        """What a run came to that ended with status 0, and the status that it should have ended with."""
+        """The result of a run that ended with status 0, and the status that it should have ended with."""
         name = self.metric.name
         if folder is None or not folder.finished:
             say(f"sweep {self.name}: the run ended without a result, so it has failed; the next start tries it again")
@@ -156,7 +156,7 @@ class Sweep:
             result = read_result(folder.result)
             values, seconds = summary(result), result.training_seconds
             rows = [row[name] for row in folder.read_metrics() if row.get(name) is not None]
-            # What it was on the way does not stand for what it came to, where that is no number.
+            # A value during training does not stand for the result where that is NaN or infinite.
             measured = name in {f"{line.metric}/{line.extractor}" for line in result.metrics}
             value = values.get(name, rows[-1] if rows and not measured else None)
             value = None if value is None else float(value)
@@ -182,7 +182,7 @@ class Sweep:
 
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:
-        """SIGTERM goes on to the run; Ctrl-C reaches the run by itself, being in the same group of processes."""
+        """SIGTERM is passed to the run; Ctrl-C reaches the run by itself, being in the same group of processes."""
 
         def receive(number: int, _: FrameType | None) -> None:
             self._signal = number

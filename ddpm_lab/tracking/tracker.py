@@ -33,20 +33,20 @@ RUN_PATIENCE, SYNC_PATIENCE = 30, 600  # seconds that a run, and `sync`, waits f
 
 
 class Tracker:
-    """A run's follower, where the run is tracked. What goes wrong with it is said once, and costs no run."""
+    """The uploader of a run, where the run is tracked. What goes wrong with it prints one line, and no run fails of it."""
 
     def __init__(self, track: Track, folder: RunFolder, config: dict[str, Any]) -> None:
         """`config` is the resolved experiment."""
         self.folder, self.mode = folder, mode_of(track)
-        self._follower: _Follower | None = None
+        self._uploader: _Uploader | None = None
         if self.mode != "disabled":
             known = folder.tracked_as()
             run_id = os.environ.get("WANDB_RUN_ID") or known.get("id")
             init = _describe(folder, track, config, known, run_id)
             try:
-                self._follower = _Follower(folder, self.mode, init, RUN_PATIENCE, self._regret, self._stop)
+                self._uploader = _Uploader(folder, self.mode, init, RUN_PATIENCE, self._warn, self._stop)
             except OSError as error:
-                self._regret(f"it could not be started ({error.strerror})")
+                self._warn(f"it could not be started ({error.strerror})")
 
     @property
     def where(self) -> str:
@@ -57,14 +57,14 @@ class Tracker:
 
     def finish(self, status: int) -> None:
         """Give W&B a moment to take the rest; `status` is what the run exits with."""
-        if self._follower is not None:
-            self._follower.end(status)
+        if self._uploader is not None:
+            self._uploader.end(status)
 
     def _stop(self) -> None:
         say("W&B: asks this run to stop")
         os.kill(os.getpid(), signal.SIGTERM)
 
-    def _regret(self, trouble: str) -> None:
+    def _warn(self, trouble: str) -> None:
         say(f"W&B: {trouble}; the run's folder has everything, and `ddpm-lab sync {self.folder.path}` sends it")
 
 
@@ -85,16 +85,16 @@ def sync(name: str) -> None:
         raise BadInput("nobody is logged in to W&B; `wandb login`, or set WANDB_API_KEY, and try again")
     if (lock := take_lock(folder.path / LOCK)) is None:
         raise BadInput(f"{folder.path}: another process is sending this run to W&B; wait until it has ended")
-    lock.release()  # for the follower, which takes it
+    lock.release()  # for the uploader, which takes it
     known, troubles = folder.tracked_as(), list[str]()
     init = _describe(folder, track, experiment, known, known.get("id") or os.environ.get("WANDB_RUN_ID"))
-    _Follower(folder, "online", init, SYNC_PATIENCE, troubles.append).end(0 if folder.finished else 1)
+    _Uploader(folder, "online", init, SYNC_PATIENCE, troubles.append).end(0 if folder.finished else 1)
     if troubles:
         raise RuntimeError(f"W&B: {troubles[0]}; `ddpm-lab sync {folder.path}` tries again")
     say(f"W&B has all of {folder.path}")
 
 
-class _Follower:
+class _Uploader:
     """The other end of `ddpm_lab.tracking.uploader`."""
 
     def __init__(
@@ -103,11 +103,11 @@ class _Follower:
         mode: Literal["online", "offline"],
         init: dict[str, Any],
         patience: int,
-        regret: Callable[[str], None],
+        warn: Callable[[str], None],
         stop: Callable[[], None] = lambda: None,
     ) -> None:
-        """`regret` is called once, when W&B will not get everything; `stop`, when W&B asks the run to stop."""
-        self._regret, self._regretted, self._stop, self._ended = regret, False, stop, False
+        """`warn` is called once, when W&B will not get everything; `stop`, when W&B asks the run to stop."""
+        self._warn, self._warned, self._stop, self._ended = warn, False, stop, False
         # Not below the user's home, whose path the client writes into what it uploads.
         place = tempfile.gettempdir()
         self._scratch = tempfile.mkdtemp(prefix="ddpm_lab-", dir="/tmp" if discreet(place) != place else place)
@@ -115,7 +115,7 @@ class _Follower:
         here = str(Path(__file__).resolve().parents[2])
         self._process = subprocess.Popen(
             [sys.executable, "-m", "ddpm_lab.tracking.uploader"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL, text=True, start_new_session=True,  # Ctrl-C is for the run, which then ends its follower
+            stderr=subprocess.DEVNULL, text=True, start_new_session=True,  # Ctrl-C is for the run, which then ends its uploader
             env={**os.environ, "WANDB_SILENT": "true", "WANDB_MODE": mode,
                  "PYTHONPATH": os.pathsep.join(filter(None, [here, os.environ.get("PYTHONPATH")]))},
         )  # fmt: skip
@@ -137,8 +137,8 @@ class _Follower:
         code = self._process.wait()
         self._listener.join(5)
         shutil.rmtree(self._scratch, ignore_errors=True)
-        if code != 0 and not self._regretted:
-            self._regret(f"it did not take everything within {patience} seconds")
+        if code != 0 and not self._warned:
+            self._warn(f"it did not take everything within {patience} seconds")
 
     def _tell(self, line: str) -> None:
         assert self._process.stdin is not None
@@ -155,28 +155,28 @@ class _Follower:
             elif kind == "stop" and not self._ended:
                 self._stop()
             elif kind == "failed":
-                self._regretted = True
-                self._regret(text)
+                self._warned = True
+                self._warn(text)
 
 
 def _describe(
     folder: RunFolder, track: Track, config: dict[str, Any], known: dict[str, Any], run_id: str | None
 ) -> dict[str, Any]:
-    """What `wandb.init` is told. Words that the user may have changed at W&B stay as they are when a run goes on."""
+    """The arguments of `wandb.init`. What the user may have changed at W&B stays as it is when a run resumes."""
     env = os.environ
-    told = {
+    fixed = {
         "id": run_id or folder.id,
         "project": known.get("project") or track.project or env.get("WANDB_PROJECT") or "ddpm_lab",
         "entity": known.get("entity") or track.entity,
         "config": config,
     }
     if known.get("url"):
-        return discreet(told)
-    words = {
+        return discreet(fixed)
+    named = {
         "name": track.run_name or env.get("WANDB_NAME") or folder.id,
         "group": track.group or env.get("WANDB_RUN_GROUP") or folder.path.resolve().parent.name,
         "tags": track.tags or None,
         "notes": track.notes,
         "job_type": track.job_type or env.get("WANDB_JOB_TYPE") or "train",
     }
-    return discreet(told | words)
+    return discreet(fixed | named)

@@ -37,7 +37,7 @@ UPLOAD_SPEED = 1_000_000  # bytes/s; the weights are waited for as long as a lin
 
 @dataclass(frozen=True)
 class Order:
-    """What a follower is told."""
+    """What an uploader gets from its run."""
 
     folder: str
     scratch: str  # a folder for the client's own files, which the one who gave the order removes
@@ -52,11 +52,11 @@ class Order:
         return self.patience + (weights.stat().st_size // UPLOAD_SPEED if weights else 0)
 
 
-class Follower:
-    """A W&B run that is fed from the run's folder."""
+class Uploader:
+    """A W&B run that is kept up to date from the run's folder."""
 
     def __init__(self, order: Order) -> None:
-        """Starts the W&B run, or goes on with it where W&B knows it."""
+        """Starts the W&B run, or resumes it where W&B knows it."""
         import wandb
 
         self._stop_asked = threading.Event()
@@ -66,7 +66,7 @@ class Follower:
         self.run: Any = wandb.init(
             mode=order.mode, resume="allow", dir=order.scratch, settings=settings, save_code=False, **order.init
         )
-        # A run that W&B knew before had its abscissa defined then; to say it again does no harm.
+        # A run that W&B knew before has its x-axis already; defining it again does no harm.
         self.run.define_metric("images")
         self.run.define_metric("*", step_metric="images")
         self.known = self.sent = int(self.run.starting_step)  # rows that W&B had, and has
@@ -112,7 +112,7 @@ class Follower:
                     self.run.save(str(self.scratch / name), base_path=str(self.scratch), policy="now")
 
     def send_result(self) -> None:
-        """What the finished run came to: each value with its fingerprint, and the weights."""
+        """The result of the finished run: each value with its fingerprint, and the weights."""
         result = read_result(self.folder.result)
         values = summary(result)
         self.run.summary.update(values)
@@ -190,7 +190,7 @@ def is_best(folder: RunFolder, result: RunResult) -> bool:
         try:
             theirs = _main_values(read_result(other))
         except (OSError, ValueError):
-            continue  # a damaged run is no rival
+            continue  # a damaged run is left out of the comparison
         if theirs.get(fingerprint, value) < value:
             return False
     return True
@@ -206,25 +206,25 @@ def _stamp(file: Path) -> tuple[int, int]:
     return about.st_mtime_ns, about.st_size
 
 
-def _follow(order: Order, ended: threading.Event, status: list[int]) -> None:
-    # A run that was killed and resumed has two followers for a moment: the second waits until the first has let go.
+def _upload(order: Order, ended: threading.Event, status: list[int]) -> None:
+    # A run that was killed and resumed has two uploaders for a moment: the second waits until the first releases the lock.
     with locked(Path(order.folder) / LOCK):
-        follower = Follower(order)
+        uploader = Uploader(order)
         if order.mode == "online":
-            print("at", follower.run.url, flush=True)
+            print("at", uploader.run.url, flush=True)
         while not ended.wait(POLL):
-            follower.send_rows()
-        follower.send_rows()
-        follower.send_pictures()
-        if follower.folder.finished:
-            follower.send_result()
-        follower.close(status[0])
+            uploader.send_rows()
+        uploader.send_rows()
+        uploader.send_pictures()
+        if uploader.folder.finished:
+            uploader.send_result()
+        uploader.close(status[0])
 
 
 def main() -> int:
-    """Follow until the run has ended and W&B has everything: 0; or say in one line why it has not: 1."""
+    """Upload until the run has ended and W&B has everything: 0; or say in one line why it has not: 1."""
     order = Order(**json.loads(sys.stdin.readline()))
-    # The client takes these from the environment alone. Its files would tell where the user's home is.
+    # The client takes these from the environment alone. Its files would contain the path of the user's home.
     os.environ |= {"WANDB_DATA_DIR": order.scratch, "WANDB_CACHE_DIR": order.scratch}
     ended, status = threading.Event(), [1]
 
@@ -236,7 +236,7 @@ def main() -> int:
 
     threading.Thread(target=wait_for_the_end, daemon=True).start()
     try:
-        _follow(order, ended, status)
+        _upload(order, ended, status)
     except Exception as error:
         print("failed", discreet(" ".join(str(error).split())[:200]) or type(error).__name__, flush=True)
         return 1

@@ -79,7 +79,7 @@ class Trainer:
                 self.parameters, train.rate.peak
             )
         self.total = train.images // train.batch * train.batch
-        # Looking at each loss makes a GPU wait, so there a loss that is no number is found when a row of metrics is due.
+        # Looking at each loss makes a GPU wait, so there a loss that is NaN or infinite is found when a row of metrics is due.
         self.looks_at_each_step = self.device.type == "cpu" or train.on_nonfinite == "skip"
         self._layers = torch.default_generator if self.device.type == "cpu" else _generator_of(self.device)
         self._feed = Feed(self.data, self.experiment.classes, self.experiment.seed, train.batch, self.device)
@@ -254,7 +254,7 @@ class Trainer:
         return float(losses.mean())
 
     def _diverged(self, batch: Batch, step: int, untouched: bool) -> Diverged:
-        """What happened, with the levels of the images whose own loss is no number, where the weights can still tell."""
+        """What happened, with the levels of the images whose own loss is NaN or infinite, where the weights can still tell."""
         train = self.experiment.train
         with torch.no_grad(), autocast(self.precision, self.device):
             guilty = ~training_loss(self.model, self.objective, self.network, batch).isfinite()
@@ -265,7 +265,7 @@ class Trainer:
         return Diverged(
             f"the loss or its gradient is not finite at step {step} (after {step * train.batch:,} images), {where},"
             f" learning rate {train.rate.at(step * train.batch, self.total):.3g};"
-            " lower train.rate.peak, set train.clip, or go on without such steps by train.on_nonfinite=skip",
+            " lower train.rate.peak, set train.clip, or skip such steps by train.on_nonfinite=skip",
             batch, untouched,
         )  # fmt: skip
 

@@ -16,7 +16,7 @@ from conftest import ROOT, Lab, Quick
 from PIL import Image
 
 from ddpm_lab.config.load import load_recipe
-from ddpm_lab.sweeps.results import Row, draw, table
+from ddpm_lab.sweeps.results import Row, plot, table
 from ddpm_lab.sweeps.sweep import Sweep
 from ddpm_lab.sweeps.wandb_file import Metric, Parameter, SweepFile, dotted, read
 from registry.errors import BadInput
@@ -67,7 +67,7 @@ def test_a_grid_with_a_bad_combination_ends_in_a_table_and_a_plot(tmp_path: Path
     assert again.stdout == done.stdout, "nothing is left to do, and nothing is done again"
     other = lab("sweep", file, *FEW, "seed=1", cwd=tmp_path)
     assert other.returncode == 2
-    assert "was begun with another few.yaml, other overrides or another budget" in other.stderr
+    assert "was started with another few.yaml, other overrides or another budget" in other.stderr
 
 
 @pytest.mark.slow
@@ -127,7 +127,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "a range in a grid": ({"parameters": {"seed": {"min": 1, "max": 3}}}, "parameters: seed: a grid needs `values`"),
     "no bound": ({"parameters": {"train": {"parameters": {"clip": {"min": 1}}}}}, "train.clip: uniform takes `min` and `max`"),
     "no range": ({"method": "random", "run_cap": 1, "parameters": {"seed": {"min": 3, "max": 1}}}, "seed: .* is not a range"),
-    "a distribution that is not drawn here": ({"parameters": {"seed": {"distribution": "beta"}}}, "seed: distribution: .*beta"),
+    "a distribution that is unknown here": ({"parameters": {"seed": {"distribution": "beta"}}}, "seed: distribution: .*beta"),
     "a search without an end": ({"method": "random"}, "run_cap: "),
     "no place for the parameters": ({"command": ["ddpm-lab", "run", "smoke"]}, "command: .*args_no_hyphens"),
     "parameters with hyphens": ({"command": ["ddpm-lab", "${args}", "${args_no_hyphens}"]}, r"`\$\{args\}` is not known"),
@@ -174,10 +174,10 @@ def test_values_of_different_protocols_are_not_ranked() -> None:
     assert "values of 2 protocols" in text
 
 
-def test_nothing_is_drawn_of_nothing(tmp_path: Path) -> None:
+def test_nothing_is_plotted_of_nothing(tmp_path: Path) -> None:
     about = {("loss",): Parameter(values=["l1", "l2"])}
-    assert not draw([_row(1, None, loss="l1")], Metric(name="FID"), about, tmp_path / "x.png")
-    assert not draw([_row(1, 1.0, loss="l1")], Metric(name="FID"), about, tmp_path / "x.png")
+    assert not plot([_row(1, None, loss="l1")], Metric(name="FID"), about, tmp_path / "x.png")
+    assert not plot([_row(1, 1.0, loss="l1")], Metric(name="FID"), about, tmp_path / "x.png")
     assert not (tmp_path / "x.png").exists()
 
 
@@ -201,6 +201,6 @@ def test_a_damaged_study_costs_one_line_that_says_what_to_do(damage: str, tmp_pa
             damage
         ]
     )
-    with pytest.raises(BadInput, match=r"study\.db: damaged .*; give the sweep's file another name to begin anew") as caught:
+    with pytest.raises(BadInput, match=r"study\.db: damaged .*; give the sweep's file another name to start again") as caught:
         Sweep(str(file), [], None, tmp_path / "results", None)
     assert "\n" not in str(caught.value)

@@ -162,8 +162,8 @@ def test_a_run_is_followed_and_goes_on_after_a_resume(server: WandbServer, folde
     tracker = Tracker(Track(), folder, CONFIG)
     _train(folder, range(8))
     _until(lambda: folder.id in server.runs and server.runs[folder.id].history)
-    assert tracker._follower is not None
-    assert _peak_megabytes(tracker._follower._process.pid) < 200  # it is there as long as the run; with torch it had 600
+    assert tracker._uploader is not None
+    assert _peak_megabytes(tracker._uploader._process.pid) < 200  # it is there as long as the run; with torch it had 600
     tracker.finish(1)
     run = server.runs[folder.id]
     assert run.state == "failed"
@@ -294,8 +294,8 @@ def test_rows_arrive_while_the_run_goes_on_and_none_is_lost_when_all_its_process
     _until(lambda: folder.id in server.runs and len(server.runs[folder.id].history) >= 8)
     _train(folder, range(8, 12))
     time.sleep(2 * follower.POLL)  # the client has these rows, and the server has not
-    assert tracker._follower
-    os.killpg(tracker._follower._process.pid, signal.SIGKILL)
+    assert tracker._uploader
+    os.killpg(tracker._uploader._process.pid, signal.SIGKILL)
     tracker.finish(1)
     assert 8 <= len(server.runs[folder.id].history) < len(_logged(folder))
     tracker = Tracker(Track(), folder, CONFIG)
