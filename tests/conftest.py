@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import pytest
 import torch
+from support.forks import Forks
 from support.wandb_server import WandbServer
 
 from registry import plugins
@@ -57,16 +58,21 @@ def wandb_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WandbServ
         yield server
 
 
+@pytest.fixture(scope="session")
+def forks() -> Iterator[Forks]:
+    """`forks.start("run", "smoke")`: the command in a process of its own, which may be killed."""
+    yield (made := Forks())
+    made.close()
+
+
 @pytest.fixture
-def lab() -> Lab:
+def lab(forks: Forks) -> Lab:
     """`lab("run", "smoke", cwd=...)`: the command in a process of its own, in the repository unless said otherwise."""
 
     def call(*words: str | Path, cwd: Path = ROOT, env: dict[str, str] | None = None, timeout: int = 300) -> object:
-        return subprocess.run(
-            [sys.executable, "-m", "ddpm_lab", *map(str, words)],
-            cwd=cwd, env={**os.environ, **(env or {})}, capture_output=True, text=True,
-            timeout=timeout, stdin=subprocess.DEVNULL,
-        )  # fmt: skip
+        process = forks.start(*words, cwd=cwd, env=env)
+        said = process.communicate(timeout)
+        return subprocess.CompletedProcess(process.args, process.wait(), *said)
 
     return call  # type: ignore[return-value]
 
@@ -104,13 +110,12 @@ def quick() -> Iterator[Quick]:
 
 
 @pytest.fixture(scope="session")
-def smoke_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def smoke_run(forks: Forks, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run of the smoke experiment, with classes, made once by the command line."""
     results = tmp_path_factory.mktemp("smoke") / "results"
-    subprocess.run(
-        [sys.executable, "-m", "ddpm_lab", "run", "smoke", "classes=true", "--results", str(results)],
-        cwd=ROOT, env={**os.environ, "WANDB_MODE": "disabled"}, check=True, timeout=300, capture_output=True,
-    )  # fmt: skip
+    process = forks.start("run", "smoke", "classes=true", "--results", results, env={"WANDB_MODE": "disabled"})
+    _, said = process.communicate()
+    assert process.returncode == 0, said
     return (results / "latest").resolve()
 
 
