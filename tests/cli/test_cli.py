@@ -14,6 +14,8 @@ import torch
 import yaml
 from conftest import ROOT, Lab, Quick
 from PIL import Image
+from safetensors.torch import load_file
+from support.forks import Forks
 
 import ddpm_lab
 from ddpm_lab.cli.main import main
@@ -59,7 +61,7 @@ def test_the_report_stands_alone(smoke_run: Path) -> None:
 
 def test_the_environment_is_recorded(smoke_run: Path) -> None:
     environment = json.loads((smoke_run / "environment.json").read_text())
-    assert environment["packages"]["torch"] == torch.__version__.split("+")[0] or environment["packages"]["torch"]
+    assert environment["packages"]["torch"].split("+")[0] == torch.__version__.split("+")[0]
     assert environment["threads"] >= 1
 
 
@@ -94,7 +96,7 @@ def test_the_same_from_python_whatever_the_batch(smoke_run: Path) -> None:
     # An image may differ by a rounding of the last bit where the matrix product chooses another kernel for another batch.
     difference = (run.sample(7, sampling=small).int() - images.int()).abs()
     assert int(difference.max()) <= 2
-    assert torch.equal(run.sample(3), images[:3]) or int((run.sample(3).int() - images[:3].int()).abs().max()) <= 2
+    assert int((run.sample(3).int() - images[:3].int()).abs().max()) <= 2
     assert not torch.equal(run.sample(7, classes=1), images)
 
 
@@ -140,7 +142,8 @@ def test_check_says_what_a_run_takes_and_makes_nothing(quick: Quick, tmp_path: P
 
 
 def test_check_warns_of_the_annotated_recipe(quick: Quick) -> None:
-    done = quick("check", "annotated", "--full")
+    few = "backbone={name: annotated_unet, width: 8, multipliers: [1, 2]}"  # the schedule's warning is what is asked for
+    done = quick("check", "annotated", few, "--full")
     assert done.stdout.startswith("warning     terminal SNR 1.5"), "what was found comes first"
     found, _, experiment = done.stdout.partition("\n\n")
     assert "GFLOP" in found
@@ -187,42 +190,41 @@ def test_options_may_stand_among_the_overrides(quick: Quick, tmp_path: Path) -> 
     assert "seed: 1" in (tmp_path / "latest/resolved.yaml").read_text()
 
 
-def _start(results: Path, images: int) -> "subprocess.Popen[str]":
-    command = [sys.executable, "-m", "ddpm_lab", "run", "smoke", f"train.images={images}", "evaluate.every=null",
-               "evaluate.n=8", "--results", str(results)]  # fmt: skip
-    return subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+LONG = ["run", "smoke", "train.images=4800", "evaluate.every=null", "evaluate.n=8"]
+
+
+@pytest.fixture(scope="module")
+def whole(quick: Quick, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that nobody interrupted."""
+    done = quick(*LONG, "--results", results := tmp_path_factory.mktemp("whole"))
+    assert done.returncode == 0, done.stderr
+    return results / "latest"
 
 
 @pytest.mark.parametrize(("signum", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_an_interrupted_run_saves_and_resumes_to_the_same_bits(
-    signum: signal.Signals, status: int, lab: Lab, tmp_path: Path
+    signum: signal.Signals, status: int, forks: Forks, whole: Path, quick: Quick, tmp_path: Path
 ) -> None:
-    images = 6400
-    process = _start(tmp_path / "a", images)
+    process = forks.start(*LONG, "--results", tmp_path)
     # The first row is the picture before the first step; one with a rate comes from the training.
-    while not any("learning_rate" in file.read_text() for file in (tmp_path / "a").glob("smoke/*/metrics.jsonl")):
+    while not any("learning_rate" in file.read_text() for file in tmp_path.glob("smoke/*/metrics.jsonl")):
         assert process.poll() is None
         time.sleep(0.02)
     process.send_signal(signum)
     _, said = process.communicate(timeout=60)
     assert process.returncode == status, said
     assert "`--resume` continues from there" in said
-    run = (tmp_path / "a/latest").resolve()
+    run = (tmp_path / "latest").resolve()
     assert not (run / "result.json").exists()
-    again = lab("run", "smoke", f"train.images={images}", "evaluate.every=null", "evaluate.n=8", "--results", tmp_path / "a",
-                "--resume")  # fmt: skip
+    again = quick(*LONG, "--results", tmp_path, "--resume")
     assert again.returncode == 0, again.stderr
-    assert f"resuming {run}" in again.stderr or "resuming" in again.stderr
-    assert len(list((tmp_path / "a/smoke").iterdir())) == 1
-    whole = _start(tmp_path / "b", images)
-    whole.communicate(timeout=120)
+    assert f"resuming {run}" in again.stderr
+    assert len(list((tmp_path / "smoke").iterdir())) == 1
     for name in ("raw.safetensors", "ema.safetensors"):
-        from safetensors.torch import load_file
-
-        one, other = load_file(run / name), load_file(tmp_path / "b/latest" / name)
+        one, other = load_file(run / name), load_file(whole / name)
         assert all(torch.equal(one[key], other[key]) for key in one)
     rows = [json.loads(line)["images"] for line in (run / "metrics.jsonl").read_text().splitlines()]
-    assert rows == [json.loads(line)["images"] for line in (tmp_path / "b/latest/metrics.jsonl").read_text().splitlines()]
+    assert rows == [json.loads(line)["images"] for line in (whole / "metrics.jsonl").read_text().splitlines()]
 
 
 def test_resume_refuses_another_experiment_and_starts_anew_where_there_is_none(quick: Quick, tmp_path: Path) -> None:

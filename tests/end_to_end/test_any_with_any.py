@@ -11,7 +11,6 @@ from ddpm_lab.config.schema import Experiment
 from ddpm_lab.diffusion.build import build_data, build_model, build_objective, build_procedure
 from ddpm_lab.diffusion.compatibility import require_fit, warnings
 from ddpm_lab.diffusion.model import DataShape, Model
-from ddpm_lab.diffusion.process import to_unit
 from ddpm_lab.diffusion.sampling import Drawing
 from ddpm_lab.inference.trained_run import guides
 from ddpm_lab.training.trainer import Trainer
@@ -62,8 +61,7 @@ def _try(recipe: dict[str, Any]) -> torch.Tensor:
     for step in range(2):
         trainer.step(trainer.batch(step))
     drawing = Drawing(model, trainer.sampling_network(experiment.weights), procedure, shape.image_shape, "fp32")
-    ((_, images),) = drawing.images(4, 0, 4, drawing.labels(4))
-    assert bool(torch.stack([to_unit(images)]).isfinite().all())
+    ((_, images),) = drawing.images(4, 0, 4, drawing.labels(4))  # raises where they are not finite
     return images
 
 
