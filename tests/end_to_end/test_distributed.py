@@ -4,23 +4,26 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import ROOT, Lab
+from conftest import ROOT, Quick
 from safetensors.numpy import load_file
+from support.forks import Forks, Process
 
 # SGD, because a normalised update (AdamW, Muon) blows rounding up to its own size where a gradient is tiny.
 FEW = [
     "train.optimizer=SGD", "train.rate.peak=0.02", "train.images=320", "train.batch=32", "train.precision=fp32",
     "evaluate.every=160", "evaluate.n=40", "evaluate.n_during=24", "sampling.batch=8", "sampling.steps=4",
 ]  # fmt: skip
-Torchrun = Callable[..., "subprocess.CompletedProcess[str]"]
+Two = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 def _torchrun(*words: str | Path, restarts: int = 0) -> list[str]:
@@ -29,12 +32,30 @@ def _torchrun(*words: str | Path, restarts: int = 0) -> list[str]:
 
 
 @pytest.fixture
-def two() -> Torchrun:
-    """The command in two processes."""
+def launched() -> Two:
+    """The command in two processes that torchrun starts."""
 
     def call(*words: str | Path) -> "subprocess.CompletedProcess[str]":
         env = {**os.environ, "OMP_NUM_THREADS": "1"}
         return subprocess.run(_torchrun(*words), cwd=ROOT, env=env, capture_output=True, text=True, timeout=300)
+
+    return call
+
+
+@pytest.fixture
+def two(forks: Forks) -> Two:
+    """The command in two processes, with what torchrun would tell them."""
+
+    def call(*words: str | Path) -> "subprocess.CompletedProcess[str]":
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = str(free.getsockname()[1])
+        shared = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        started = [forks.start(*words, env=shared | {"RANK": rank, "LOCAL_RANK": rank}) for rank in "01"]
+        with ThreadPoolExecutor() as pool:
+            said = list(pool.map(Process.communicate, started))
+        status = next((process.returncode for process in started if process.returncode), 0)
+        out, err = ("".join(each) for each in zip(*said, strict=True))
+        return subprocess.CompletedProcess([*words], status, out, err)
 
     return call
 
@@ -53,10 +74,10 @@ LEARNED = ["levels={name: importance, bins: 4, history: 2}", "weighting=uncertai
 @pytest.mark.parametrize(
     "options", [[], pytest.param(["classes=true", "train.accumulate=2", *LEARNED], marks=pytest.mark.slow)]
 )
-def test_two_processes_train_and_measure_as_one(lab: Lab, two: Torchrun, tmp_path: Path, options: list[str]) -> None:
-    one_process = lab("run", "smoke", *FEW, *options, "--results", tmp_path / "one", env={"OMP_NUM_THREADS": "1"})
+def test_two_processes_train_and_measure_as_one(quick: Quick, launched: Two, tmp_path: Path, options: list[str]) -> None:
+    one_process = quick("run", "smoke", *FEW, *options, "--results", tmp_path / "one")
     assert one_process.returncode == 0, one_process.stderr
-    both = two("run", "smoke", *FEW, *options, "--results", tmp_path / "two")
+    both = launched("run", "smoke", *FEW, *options, "--results", tmp_path / "two")
     assert both.returncode == 0, both.stderr
     assert both.stderr.count("report: ") == 1
     assert len(list((tmp_path / "two/smoke").iterdir())) == 1
@@ -77,9 +98,9 @@ def test_two_processes_train_and_measure_as_one(lab: Lab, two: Torchrun, tmp_pat
     assert other["FID"] == pytest.approx(one["FID"], rel=1e-3)
 
 
-def test_a_curve_is_the_same_on_two_processes(lab: Lab, two: Torchrun, smoke_run: Path, tmp_path: Path) -> None:
+def test_a_curve_is_the_same_on_two_processes(quick: Quick, two: Two, smoke_run: Path, tmp_path: Path) -> None:
     found = []
-    for name, command in (("one", lab), ("two", two)):
+    for name, command in (("one", quick), ("two", two)):
         shutil.copytree(smoke_run, tmp_path / name)
         words = ("--curve", "nfe", "--samplers", "ddim", "--at", "2,4", "-n", "120", "sampling.batch=16")
         done = command("evaluate", tmp_path / name, *words)
@@ -93,9 +114,9 @@ def test_a_curve_is_the_same_on_two_processes(lab: Lab, two: Torchrun, smoke_run
 
 
 def test_the_same_images_and_the_same_distance_on_two_processes(
-    lab: Lab, two: Torchrun, smoke_run: Path, tmp_path: Path
+    quick: Quick, two: Two, smoke_run: Path, tmp_path: Path
 ) -> None:
-    for name, call in (("one", lab), ("two", two)):
+    for name, call in (("one", quick), ("two", two)):
         done = call("sample", smoke_run, "-n", "300", "--steps", "2", "--out", tmp_path / f"{name}.npz")
         assert done.returncode == 0, done.stderr
         done = call("evaluate", tmp_path / f"{name}.npz", "--dataset", "shapes")
@@ -109,7 +130,7 @@ def test_the_same_images_and_the_same_distance_on_two_processes(
     assert values[0] == pytest.approx(values[1], rel=1e-6, abs=1e-9)
 
 
-def test_a_batch_that_does_not_divide_is_refused(two: Torchrun, tmp_path: Path) -> None:
+def test_a_batch_that_does_not_divide_is_refused(two: Two, tmp_path: Path) -> None:
     done = two("run", "smoke", "train.batch=33", "--results", tmp_path / "results")
     assert done.returncode != 0
     assert "train.batch: 33 images do not divide over 2 processes" in done.stderr
@@ -117,7 +138,7 @@ def test_a_batch_that_does_not_divide_is_refused(two: Torchrun, tmp_path: Path) 
 
 
 @pytest.mark.slow
-def test_a_process_that_dies_is_said_and_torchrun_resumes_the_run(tmp_path: Path, two: Torchrun) -> None:
+def test_a_process_that_dies_is_said_and_torchrun_resumes_the_run(tmp_path: Path, launched: Two) -> None:
     words = ["run", "smoke", *FEW, "train.images=3200", "train.checkpoint_every=320", "evaluate.every=null", "--results"]
     env = {**os.environ, "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(
@@ -133,6 +154,6 @@ def test_a_process_that_dies_is_said_and_torchrun_resumes_the_run(tmp_path: Path
     assert "another process of this run is gone; the last good checkpoint is of" in said
     assert "resuming" in said
     assert len(list((tmp_path / "killed/smoke").iterdir())) == 1
-    assert two(*words, tmp_path / "whole").returncode == 0
+    assert launched(*words, tmp_path / "whole").returncode == 0
     killed, whole = (load_file(tmp_path / name / "latest/ema.safetensors") for name in ("killed", "whole"))
     assert max(float(np.abs(killed[name] - whole[name]).max()) for name in whole) < 1e-4
