@@ -139,8 +139,8 @@ def test_which_weights_drew_the_images_stands_beside_the_value(evaluator: Evalua
     for weights in ("ema", "raw"):
         made = {"sampler": "ddim", "steps": 20, "weights": weights}
         for record in evaluate_images([evaluator], numbered(_held_out(data).split(300)), 1000, made):
-            assert record["generation"]["weights"] == weights
-            prints.add((record["metric"], record["fingerprint"]))
+            assert record.generation["weights"] == weights
+            prints.add((record.metric, record.fingerprint))
     assert len(prints) == len({metric for metric, _ in prints})
 
 
