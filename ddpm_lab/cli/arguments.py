@@ -68,6 +68,11 @@ def add_results(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--results", type=Path, default=RESULTS, help="where runs are kept (default: results)")
 
 
+def add_json(parser: argparse.ArgumentParser) -> None:
+    """What a program reads."""
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
 def add_weights(parser: argparse.ArgumentParser) -> None:
     """Which of a run's weights."""
     parser.add_argument("--weights", help="which weights: ema, raw, ema_2 ..., or what `ema` made")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from ddpm_lab.config.schema import PART_KEYS
@@ -56,11 +56,16 @@ class Difference(NamedTuple):
     new: Any
 
 
+def differences(old: Any, new: Any, key: str = "") -> Iterator[Difference]:
+    """All of them; of two parts that have different names, their names alone, for their options go with them."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        named = "name" in old and "name" in new and old["name"] != new["name"]
+        for name in ["name"] if named else dict.fromkeys([*old, *new]):
+            yield from differences(old.get(name), new.get(name), f"{key}.{name}".lstrip("."))
+    elif old != new:
+        yield Difference(key, old, new)
+
+
 def first_difference(old: Any, new: Any, key: str = "") -> Difference | None:
     """The first of them, None where all values agree."""
-    if isinstance(old, dict) and isinstance(new, dict):
-        for name in dict.fromkeys([*old, *new]):
-            if found := first_difference(old.get(name), new.get(name), f"{key}.{name}".lstrip(".")):
-                return found
-        return None
-    return None if old == new else Difference(key, old, new)
+    return next(differences(old, new, key), None)

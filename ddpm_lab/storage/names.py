@@ -11,7 +11,7 @@ from registry.errors import BadInput
 
 LATEST = "latest"  # the link to the run that was started last
 # What the lab itself keeps in a results folder, and in that of a suite, beside the experiments.
-RESERVED = {LATEST, "sweeps", "suites", "wandb", "wandb.json", "failures.json"}
+RESERVED = {LATEST, "sweeps", "suites", "verdicts", "verdicts.jsonl", "wandb", "wandb.json", "failures.json"}
 _ID = re.compile(r"[\w.-]{1,100}")
 _RUN = re.compile(r"\d{8}-\d{6}-(?P<id>.+)", re.DOTALL)
 

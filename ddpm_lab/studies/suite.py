@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
-import signal
-import subprocess
-import sys
 from pathlib import Path
 
 from ddpm_lab.config.named_files import SUITES, find
-from ddpm_lab.runtime import live_runs
 from ddpm_lab.runtime.console import say
 from ddpm_lab.runtime.host import pick_threads
-from ddpm_lab.runtime.signals import FAILURE, Interrupted
+from ddpm_lab.runtime.signals import FAILURE
 from ddpm_lab.storage.json_text import read_json, write_json
 from ddpm_lab.storage.names import require_study_name
 from ddpm_lab.storage.results_folder import with_id
 from ddpm_lab.studies import report, suite_file, wandb_run
+from ddpm_lab.studies.commands import Lab
 from ddpm_lab.studies.suite_file import Cell, Suite
 from registry.errors import BadInput
 
 BENCHMARKS = Path("benchmarks")  # of a checkout, which keeps its reports
-STOPPED = {128 + number for number in (signal.SIGINT, signal.SIGTERM)}
-PR_SET_PDEATHSIG = 1  # as in linux/prctl.h
 
 
 def bench(name: str, results: Path, reports: Path | None, device: str | None, *, only_report: bool) -> None:
@@ -54,33 +48,6 @@ def bench(name: str, results: Path, reports: Path | None, device: str | None, *,
     page = report.write(file.stem, suite, cells, folder, failures(folder), place)
     say(f"report: {page}")
     wandb_run.send(file.stem, folder, place)
-
-
-class Lab:
-    """Commands of the lab, each in a process of its own, all with the same number of threads and on the same device."""
-
-    def __init__(self, threads: int, device: str | None) -> None:
-        self.env = {**os.environ, live_runs.FIXED: str(threads)}
-        self.device = ["--device", device] if device else []
-
-    def __call__(self, *words: str) -> int:
-        """Its exit status. If this process is killed, so is the command; its checkpoint is where the next one resumes.
-
-        Raises:
-            Interrupted: SIGINT or SIGTERM stopped it.
-        """
-        command = [sys.executable, "-m", "ddpm_lab", *words, *self.device]
-        child = subprocess.Popen(command, env=self.env, preexec_fn=_die_with_parent)
-        usual = signal.signal(signal.SIGTERM, lambda *_: child.terminate())  # the run saves, and says so by its status
-        try:
-            status = child.wait()
-        except KeyboardInterrupt:  # it has had the signal too, and saves
-            status = child.wait() or 128 + signal.SIGINT
-        finally:
-            signal.signal(signal.SIGTERM, usual)
-        if status in STOPPED:
-            raise Interrupted(status - 128)
-        return status
 
 
 def failures(folder: Path) -> dict[str, int]:
@@ -128,8 +95,3 @@ def _curves(suite: Suite, cells: list[Cell], folder: Path, lab: Lab) -> None:
         status = lab("evaluate", os.fspath(run.path), *words, "-n", str(suite.curve.n))
         if status:
             say(f"the curve of {entry.name} failed with exit status {status}; the report does without it")
-
-
-def _die_with_parent() -> None:
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)

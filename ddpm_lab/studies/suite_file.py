@@ -120,7 +120,7 @@ def cells(suite: Suite, file: Path) -> list[Cell]:
             _require_curve(suite, recipe, f"{file}: curve")
             levels = {name: _level(recipe, key, f"{file}: factors.{name}") for name, key in suite.factors.items()}
             words = (entry.experiment, *overrides, "--budget", suite.budget)
-            found.append(Cell(entry=entry, seed=seed, words=words, levels=levels, id=f"{entry.name}-{seed}-{_digest(recipe)}"))
+            found.append(Cell(entry=entry, seed=seed, words=words, levels=levels, id=f"{entry.name}-{seed}-{digest(recipe)}"))
     if METRICS.part(suite.metrics[0]).traits.higher:
         raise BadInput(f"{file}: metrics: {suite.metrics[0]} comes first, which ranks; name one of which less is better")
     _require_comparable(suite, file, recipes, {cell.entry.name: cell.levels for cell in found})
@@ -187,7 +187,8 @@ def _level(recipe: Recipe, key: str, where: str) -> str:
     return str(value)
 
 
-def _digest(recipe: Recipe) -> str:
+def digest(recipe: Recipe) -> str:
+    """Six hexadecimal digits that change with whatever a run of it depends on."""
     whole = recipe.experiment.model_dump(mode="json", exclude={"track", "plugins"})
     if recipe.plugins:
         whole["plugins"] = [plugin.digest for plugin in recipe.plugins]

@@ -1,0 +1,87 @@
+"""Decide whether B is better than A, on as many pairs of runs as it takes."""
+
+from __future__ import annotations
+
+import argparse
+import math
+
+from ddpm_lab.cli.arguments import add_budget, add_device, add_json, add_overrides, add_results, count
+from ddpm_lab.runtime import live_runs
+from ddpm_lab.runtime.terminal import without_hangup
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """`ddpm-lab verdict A B`."""
+    parser.add_argument("a", metavar="A", help="an experiment, with overrides in the same word: 'cosine_l2 loss=huber'")
+    parser.add_argument("b", metavar="B", help="another one")
+    add_overrides(parser, "for both, such as train.images=50000")
+    add_budget(parser)
+    parser.add_argument("--metric", help="by which to decide, such as KID/fashion_cnn (default: FID, in the first extractor)")
+    parser.add_argument("--margin", type=_margin, default=0.15, help="what does not matter (default: 0.15, which is 15 %%)")
+    parser.add_argument("--alpha", type=_alpha, default=0.05, help="the probability of a wrong verdict (default: 0.05)")
+    parser.add_argument("--pairs", type=_pairs, default=10, help="pairs of runs, at most (default: 10)")
+    parser.add_argument("--minutes", type=_minutes, help="begin no pair that would last beyond it (default: no limit)")
+    add_results(parser)
+    add_device(parser)
+    add_json(parser)
+
+
+def execute(arguments: argparse.Namespace) -> None:
+    """Run what is left of it; the same command resumes it, however it was stopped."""
+    with live_runs.announced(), without_hangup():  # before torch
+        _execute(arguments)
+
+
+def _execute(arguments: argparse.Namespace) -> None:
+    from ddpm_lab.evaluation.measurement import plain
+    from ddpm_lab.runtime.console import say
+    from ddpm_lab.runtime.device import pick_device
+    from ddpm_lab.storage.json_text import to_json
+    from ddpm_lab.storage.results_folder import require_place
+    from ddpm_lab.studies import verdict_file, verdict_record
+    from ddpm_lab.studies.preparation import examine
+    from ddpm_lab.studies.question import ask
+    from ddpm_lab.studies.verdict import Trial
+
+    given = arguments.metric, arguments.margin, arguments.alpha
+    question = ask(arguments.a, arguments.b, arguments.overrides, arguments.budget, *given)
+    results = arguments.results
+    for side in (question.a, question.b):
+        require_place(results, side.recipe.name)
+    verdict_file.read(results)  # one that cannot be read is found out now
+    for line in list(examine(question, pick_device(arguments.device))):
+        say(line)
+    verdict = Trial(question, results, arguments.device, arguments.pairs, arguments.minutes).execute()
+    if arguments.json:
+        print(to_json(plain(verdict) | {"verdicts": len(verdict_file.read(results))}, indent=2))
+    else:
+        print("\n".join([*verdict_record.lines(verdict), "", verdict_file.place(results, verdict.question)]))
+
+
+def _margin(text: str) -> float:
+    return _between(text, 0, 10)
+
+
+def _alpha(text: str) -> float:
+    return _between(text, 1e-6, 0.5)
+
+
+def _minutes(text: str) -> float:
+    return _between(text, 0, math.inf)
+
+
+def _between(text: str, least: float, most: float) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not least <= value <= most or math.isinf(value):
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} is not a number from {least:g} to {most:g}")
+    return value
+
+
+def _pairs(text: str) -> int:
+    pairs = count(text)
+    if not 2 <= pairs <= 1000:
+        raise argparse.ArgumentTypeError(f"{text[:40]} is not a number from 2 to 1000; one pair tells nothing")
+    return pairs

@@ -1,0 +1,23 @@
+"""List the verdicts of a results folder, whatever they came to."""
+
+from __future__ import annotations
+
+import argparse
+
+from ddpm_lab.cli.arguments import add_json, add_results
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """`ddpm-lab verdicts`."""
+    add_results(parser)
+    add_json(parser)
+
+
+def execute(arguments: argparse.Namespace) -> None:
+    """Print them, in the order in which they were begun."""
+    from ddpm_lab.evaluation.measurement import plain
+    from ddpm_lab.storage.json_text import to_json
+    from ddpm_lab.studies import verdict_file
+
+    known = verdict_file.read(arguments.results)
+    print(to_json(plain(known), indent=2) if arguments.json else "\n".join(verdict_file.lines(known, arguments.results)))
