@@ -16,7 +16,7 @@ SHARE   = OMP_NUM_THREADS=$${OMP_NUM_THREADS:-$$(( ($$(getconf _NPROCESSORS_ONLN
 RUNNER  = $(if $(NPROC),$(SHARE) $(PY) -m torch.distributed.run --standalone --nproc-per-node=$(NPROC) -m ddpm_lab,$(LAB))
 RECIPE  = $(EXP) $(SET) --budget $(BUDGET) $(call flag,DEVICE,--device)
 
-.PHONY: run gallery bench bench-backbones bench-memory bench-speed bench-quality bench-nfe bench-evaluations bench-contention bench-third-order bench-gpu sweep check list sample evaluate compare ema export sync test test-all fuzz lint setup help clean
+.PHONY: run gallery bench bench-backbones bench-memory bench-speed bench-quality bench-nfe bench-evaluations bench-contention bench-third-order bench-verdicts bench-gpu sweep verdict verdicts check list sample evaluate compare ema export sync test test-all fuzz lint setup help clean
 
 # $(call install,ENVIRONMENT,WHAT): the first time pip shows its downloads; an update says no more than it must.
 define install
@@ -62,6 +62,14 @@ evaluate: setup ## RUN=results/latest|x.npz [N=10000 FEATURES=... EXTRAPOLATE=1 
 compare: setup ## RUNS="results/a/1 results/b/2 x.npz" [METRIC=KID N=2000 FEATURES=...]: rank what was measured alike
 	@test -n "$(RUNS)" || { echo 'make compare: name runs, such as RUNS="results/cosine_l1/* results/cosine_l2/*"' >&2; exit 2; }
 	@$(LAB) compare $(RUNS) $(call flag,METRIC,--metric) $(call flag,N,-n) $(call flag,FEATURES,--features)
+
+verdict: setup ## A="cosine_l2" B="cosine_l2 loss=huber" [SET=...] [BUDGET=...] [MARGIN=0.15 ALPHA=0.05 PAIRS=10 MINUTES= METRIC=KID/fashion_cnn JSON=1]: is B better than A? pairs of runs until they tell
+	@test -n "$(A)" -a -n "$(B)" || { echo 'make verdict: name two recipes, such as A="cosine_l2" B="cosine_l2 loss=huber"' >&2; exit 2; }
+	@$(LAB) verdict '$(A)' '$(B)' $(SET) --budget $(BUDGET) $(call flag,DEVICE,--device) $(call flag,METRIC,--metric) \
+		$(call flag,MARGIN,--margin) $(call flag,ALPHA,--alpha) $(call flag,PAIRS,--pairs) $(call flag,MINUTES,--minutes) $(if $(JSON),--json)
+
+verdicts: setup ## [JSON=1]: all verdicts, whatever they came to
+	@$(LAB) verdicts $(if $(JSON),--json)
 
 ema: setup ## RUN=results/latest STD="0.08 0.12": averages of other lengths from a run's snapshots; then WEIGHTS=ema_std0.080
 	@test -n "$(RUN)" -a -n "$(STD)" || { echo 'make ema: name a run and lengths, such as RUN=results/latest STD=0.08' >&2; exit 2; }
@@ -111,6 +119,9 @@ bench-contention: setup ## [ROUNDS=20]: images/s of two and three runs at once (
 bench-third-order: setup ## RUNS="results/cosine_l2/x results/flow/y ...": dpmpp_3m_sde's third-order term, over at least six runs; benchmarks/reports/third_order
 	@test -n "$(RUNS)" || { echo 'make bench-third-order: name runs, such as RUNS="results/cosine_l2/* results/flow/*"' >&2; exit 2; }
 	@$(PY) -m benchmarks.third_order $(RUNS)
+
+bench-verdicts: setup ## how many pairs a verdict takes, by simulation (a minute); the table of docs/decisions.md
+	@$(PY) -m benchmarks.verdicts
 
 bench-gpu: setup ## [NETWORKS="dit patch_unet"]: the step on a GPU (ends within ten minutes, resumable); benchmarks/reports/gpu
 	@$(PY) -m benchmarks.gpu $(NETWORKS)

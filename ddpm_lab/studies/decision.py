@@ -103,4 +103,4 @@ def times(ratio: float) -> str:
     if ratio < 0.1:
         return f"{ratio:.2g}"
     distance = abs(math.log(ratio))
-    return f"{ratio:.{2 if distance == 0 else min(6, max(2, 1 + math.floor(-math.log10(distance))))}f}"
+    return f"{ratio:.{2 if distance == 0 else min(6, max(2, math.ceil(-math.log10(2 * distance))))}f}"

@@ -122,15 +122,14 @@ def lines(verdicts: Sequence[Verdict], results: Path) -> Iterator[str]:
         yield f"no verdict in {_file(results)}; `ddpm-lab verdict A B` makes one"
         return
     rows = [[str(number), one.date[:10], one.a, _changes(one), one.metric, one.text] for number, one in enumerate(verdicts, 1)]
-    yield from aligned([["", "date", "A", "B", "metric", "verdict"], *rows])
+    yield from aligned([["", "date", "A", "A -> B", "metric", "verdict"], *rows])
     found = sum(one.outcome in FOUND for one in verdicts)
     yield f"{counted(len(verdicts), 'verdict')}, {found} of them a difference; {_chance(verdicts)}"
 
 
 def _changes(verdict: Verdict) -> str:
-    """In what B differs from A; its words where that is another seed alone."""
-    changes = [f"{key}: {old} -> {new}" for key, (old, new) in verdict.differs.items()]
-    return ", ".join(changes) or verdict.b
+    """In what B differs from A."""
+    return ", ".join(f"{key}: {old} -> {new}" for key, (old, new) in verdict.differs.items())
 
 
 def _chance(verdicts: Sequence[Verdict]) -> str:

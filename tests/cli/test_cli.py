@@ -20,7 +20,21 @@ from support.forks import Forks
 import ddpm_lab
 from ddpm_lab.cli.main import main
 
-COMMANDS = ["run", "sweep", "bench", "check", "sample", "evaluate", "compare", "export", "ema", "sync", "list"]
+COMMANDS = [
+    "run",
+    "sweep",
+    "bench",
+    "verdict",
+    "verdicts",
+    "check",
+    "sample",
+    "evaluate",
+    "compare",
+    "export",
+    "ema",
+    "sync",
+    "list",
+]
 TINY = ["train.images=64", "train.batch=32", "sampling.steps=2", "evaluate.n=8", "evaluate.n_during=4"]
 
 
