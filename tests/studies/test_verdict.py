@@ -112,7 +112,7 @@ def test_it_runs_pairs_until_they_tell_and_keeps_what_it_rests_on(
     page = list(verdict_record.lines(found))
     assert page[0] == found.text
     assert len(page) == len(found.pairs) + 10
-    assert "recall/fashion_cnn        0.5    0.25" in page
+    assert ["recall/fashion_cnn", "0.5", "0.25"] in [line.split() for line in page]
 
 
 def test_an_undecided_one_goes_on_with_more_pairs(tmp_path: Path, pretend: Callable[[Values], Pretended]) -> None:
