@@ -18,8 +18,8 @@ from ddpm_lab.config.part import Choice
 from ddpm_lab.evaluation.accumulator import numbered
 from ddpm_lab.evaluation.evaluate import evaluate_images
 from ddpm_lab.evaluation.evaluator import Evaluator
-from ddpm_lab.evaluation.measurement import plain, read_result
 from ddpm_lab.runtime.device import pick_device
+from ddpm_lab.storage.measurement import plain, read_result
 from ddpm_lab.storage.results_folder import with_id
 from registry.datasets.npz_reader import read_images
 

@@ -11,8 +11,8 @@ from registry.errors import BadInput
 
 if TYPE_CHECKING:
     from ddpm_lab.config.part import Choice
-    from ddpm_lab.evaluation.measurement import Measurement
     from ddpm_lab.inference.trained_run import Run
+    from ddpm_lab.storage.measurement import Measurement
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -50,12 +50,12 @@ def execute(arguments: argparse.Namespace) -> None:
 
 
 def _metrics(arguments: argparse.Namespace) -> None:
-    from ddpm_lab.evaluation.measurement import failures, plain
     from ddpm_lab.evaluation.result_table import result_lines
     from ddpm_lab.runtime.console import say
     from ddpm_lab.runtime.launcher import is_main
     from ddpm_lab.runtime.signals import NotFinite
     from ddpm_lab.storage.json_text import write_json
+    from ddpm_lab.storage.measurement import failures, plain
 
     path = Path(arguments.run)
     results, file = _of_npz(path, arguments) if path.suffix == ".npz" else _of_run(arguments)

@@ -33,10 +33,10 @@ def execute(arguments: argparse.Namespace) -> None:
 
 
 def _execute(arguments: argparse.Namespace) -> None:
-    from ddpm_lab.evaluation.measurement import plain
     from ddpm_lab.runtime.console import say
     from ddpm_lab.runtime.device import pick_device
     from ddpm_lab.storage.json_text import to_json
+    from ddpm_lab.storage.measurement import plain
     from ddpm_lab.storage.results_folder import require_place
     from ddpm_lab.studies import verdict_file, verdict_record
     from ddpm_lab.studies.preparation import examine

@@ -15,8 +15,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def execute(arguments: argparse.Namespace) -> None:
     """Print them, in the order in which they were begun."""
-    from ddpm_lab.evaluation.measurement import plain
     from ddpm_lab.storage.json_text import to_json
+    from ddpm_lab.storage.measurement import plain
     from ddpm_lab.studies import verdict_file
 
     known = verdict_file.read(arguments.results)

@@ -13,12 +13,12 @@ from ddpm_lab.diffusion.sampling import Drawing
 from ddpm_lab.evaluation.evaluator import Evaluator, measure
 from ddpm_lab.evaluation.extractors import suited_first
 from ddpm_lab.evaluation.held_out_errors import of_network
-from ddpm_lab.evaluation.measurement import Generation, Measurement, unavailable
 from ddpm_lab.evaluation.pixels import PixelSample, in_pixels
 from ddpm_lab.runtime import distributed
 from ddpm_lab.runtime.console import say
 from ddpm_lab.runtime.launcher import is_main
 from ddpm_lab.runtime.signals import NotFinite
+from ddpm_lab.storage.measurement import Generation, Measurement, unavailable
 from registry.blame import PartFails
 from registry.datasets import ImageSet
 from registry.errors import BadInput

@@ -13,12 +13,12 @@ from ddpm_lab.evaluation import reference_cache
 from ddpm_lab.evaluation.accumulator import Accumulator, gather, numbered
 from ddpm_lab.evaluation.extractors import CAVEAT, suits, tried_extractor
 from ddpm_lab.evaluation.feature_sums import FeatureSums, can_tell_apart
-from ddpm_lab.evaluation.measurement import Generation, Measurement, Protocol, unavailable
 from ddpm_lab.evaluation.pixels import QUANTISATION
 from ddpm_lab.evaluation.values import Floors, in_words, record_of, values
 from ddpm_lab.runtime.console import say
 from ddpm_lab.runtime.seeding import protocol_generator
 from ddpm_lab.runtime.signals import NotFinite
+from ddpm_lab.storage.measurement import Generation, Measurement, Protocol, unavailable
 from registry.datasets import ImageSet
 from registry.errors import BadInput
 from registry.metrics import METRICS, InFeatures, Value

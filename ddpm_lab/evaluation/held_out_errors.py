@@ -9,11 +9,11 @@ from ddpm_lab.diffusion.model import Model
 from ddpm_lab.diffusion.process import per_image, to_unit
 from ddpm_lab.diffusion.sampling import Drawing
 from ddpm_lab.evaluation.accumulator import gather, numbered
-from ddpm_lab.evaluation.measurement import Generation, Measurement, Protocol
 from ddpm_lab.evaluation.values import measurements
 from ddpm_lab.runtime import distributed
 from ddpm_lab.runtime.device import Precision, autocast
 from ddpm_lab.runtime.seeding import protocol_generator
+from ddpm_lab.storage.measurement import Generation, Measurement, Protocol
 from registry.datasets import ImageSet
 from registry.metrics import OfNetwork
 from registry.metrics.buckets import EDGES

@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ddpm_lab.evaluation.measurement import Generation, Measurement, Protocol
 from ddpm_lab.evaluation.values import measurements, values
 from ddpm_lab.runtime import distributed
 from ddpm_lab.runtime.console import say
 from ddpm_lab.runtime.seeding import protocol_generator
+from ddpm_lab.storage.measurement import Generation, Measurement, Protocol
 from registry.datasets import ImageSet
 from registry.metrics import METRICS, InPixels
 

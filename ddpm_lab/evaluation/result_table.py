@@ -5,8 +5,8 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterable, Iterator
 
-from ddpm_lab.evaluation.measurement import Measurement
 from ddpm_lab.runtime.console import aligned
+from ddpm_lab.storage.measurement import Measurement
 
 WIDTH = 100  # columns, for lists of fingerprints
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from ddpm_lab.evaluation.measurement import Measurement
+from ddpm_lab.storage.measurement import Measurement
 from registry.errors import BadInput
 from registry.metrics.buckets import BUCKETS, mean_over
 

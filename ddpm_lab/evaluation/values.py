@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
-from ddpm_lab.evaluation.measurement import Generation, Measurement, Protocol, settled
+from ddpm_lab.storage.measurement import Generation, Measurement, Protocol, settled
 from registry.blame import on_behalf_of
 from registry.errors import BadInput
 from registry.metrics import METRICS, MetricTraits, Value

@@ -16,7 +16,6 @@ from safetensors.torch import save_file
 from ddpm_lab.config.schema import Sampling
 from ddpm_lab.diffusion.cost import parameter_count
 from ddpm_lab.diffusion.model import Model
-from ddpm_lab.evaluation.measurement import read_result
 from ddpm_lab.export.autoencoder import identity_autoencoder
 from ddpm_lab.export.component import Component, Inexpressible
 from ddpm_lab.export.dit import dit
@@ -26,6 +25,7 @@ from ddpm_lab.inference.trained_run import Run
 from ddpm_lab.runtime.redaction import discreet
 from ddpm_lab.storage.files import write_text
 from ddpm_lab.storage.json_text import write_json
+from ddpm_lab.storage.measurement import read_result
 from ddpm_lab.storage.weights import save_weights
 from registry.backbones import BACKBONES
 from registry.errors import BadInput

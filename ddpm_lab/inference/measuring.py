@@ -15,9 +15,9 @@ from ddpm_lab.diffusion.build import build_data, build_images
 from ddpm_lab.diffusion.model import DataShape
 from ddpm_lab.evaluation.evaluate import evaluate_images, evaluators
 from ddpm_lab.evaluation.evaluator import BATCH, Evaluator
-from ddpm_lab.evaluation.measurement import Generation, Measurement
 from ddpm_lab.inference.trained_run import Run
 from ddpm_lab.runtime import distributed
+from ddpm_lab.storage.measurement import Generation, Measurement
 from registry.datasets.npz_reader import read_images, read_made_by
 from registry.errors import BadInput
 from registry.metrics import METRICS

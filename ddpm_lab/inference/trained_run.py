@@ -18,13 +18,13 @@ from ddpm_lab.config.schema import Experiment, Sampling
 from ddpm_lab.diffusion.build import build_model, build_procedure
 from ddpm_lab.diffusion.model import DataShape, Model
 from ddpm_lab.diffusion.sampling import Drawing
-from ddpm_lab.evaluation.measurement import Generation
 from ddpm_lab.runtime import distributed
 from ddpm_lab.runtime.console import Progress
 from ddpm_lab.runtime.device import pick_device, pick_precision
 from ddpm_lab.runtime.host import pick_threads, settle
 from ddpm_lab.runtime.redaction import discreet
 from ddpm_lab.runtime.seeding import STREAMS
+from ddpm_lab.storage.measurement import Generation
 from ddpm_lab.storage.run_folder import RunFolder
 from ddpm_lab.storage.weights import load_weights
 from registry.errors import BadInput, did_you_mean

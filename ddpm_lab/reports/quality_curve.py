@@ -16,7 +16,6 @@ from ddpm_lab.config.schema import Sampling
 from ddpm_lab.diffusion.build import build_levels, build_path
 from ddpm_lab.diffusion.sampling import Drawing
 from ddpm_lab.evaluation.evaluator import Evaluator, measure
-from ddpm_lab.evaluation.measurement import CurvePoint, plain, read_points
 from ddpm_lab.inference.post_hoc_ema import reconstruct
 from ddpm_lab.inference.sampling_overrides import changed
 from ddpm_lab.inference.trained_run import Run
@@ -27,6 +26,7 @@ from ddpm_lab.runtime.launcher import is_main
 from ddpm_lab.runtime.signals import NotFinite
 from ddpm_lab.storage.files import sha256, write_whole
 from ddpm_lab.storage.json_text import write_json
+from ddpm_lab.storage.measurement import CurvePoint, plain, read_points
 from registry.averages import AVERAGES
 from registry.errors import BadInput
 from registry.metrics import METRICS

@@ -9,12 +9,12 @@ from typing import Any
 
 import jinja2
 
-from ddpm_lab.evaluation.measurement import RunResult
 from ddpm_lab.evaluation.result_table import by_protocol, floor_of
 from ddpm_lab.reports.plots import svg_of_curves
 from ddpm_lab.runtime.console import clock
 from ddpm_lab.storage.files import numbered, write_text
 from ddpm_lab.storage.json_text import read_json
+from ddpm_lab.storage.measurement import RunResult
 from ddpm_lab.storage.run_folder import RunFolder
 from registry.files import PICTURE, YAML, read_file, read_text
 from registry.metrics import METRICS

@@ -11,7 +11,6 @@ import torch
 from ddpm_lab.config.load import Recipe
 from ddpm_lab.diffusion.cost import flops_if_countable, parameter_count
 from ddpm_lab.evaluation.evaluate import evaluate_images, evaluators
-from ddpm_lab.evaluation.measurement import Measurement, RunResult, failures, plain
 from ddpm_lab.evaluation.result_table import result_lines
 from ddpm_lab.inference.trained_run import describe_generation
 from ddpm_lab.reports.run_report import write_report
@@ -28,6 +27,7 @@ from ddpm_lab.storage.checkpoints import Checkpoints, State
 from ddpm_lab.storage.files import write_whole
 from ddpm_lab.storage.images import save_grid
 from ddpm_lab.storage.json_text import write_json
+from ddpm_lab.storage.measurement import Measurement, RunResult, failures, plain
 from ddpm_lab.storage.results_folder import require_place
 from ddpm_lab.storage.run_folder import RunFolder
 from ddpm_lab.tracking.tracker import Tracker

@@ -15,10 +15,10 @@ from functools import cached_property
 from pathlib import Path
 
 from ddpm_lab.config.load import Recipe
-from ddpm_lab.evaluation.measurement import Measurement, RunResult, read_measurements, read_result
 from ddpm_lab.inference.trained_run import describe_generation
 from ddpm_lab.runtime.device import pick_device, pick_precision
 from ddpm_lab.storage.json_text import read_json, write_json
+from ddpm_lab.storage.measurement import Measurement, RunResult, read_measurements, read_result
 from ddpm_lab.storage.results_folder import with_id
 from ddpm_lab.storage.run_folder import RunFolder
 from ddpm_lab.studies.commands import Lab

@@ -14,7 +14,6 @@ import jinja2
 
 from ddpm_lab.diffusion.build import build_data
 from ddpm_lab.evaluation.evaluator import Evaluator
-from ddpm_lab.evaluation.measurement import Measurement, difference, plain, read_result
 from ddpm_lab.evaluation.shared_buckets import over_shared
 from ddpm_lab.inference.trained_run import Run
 from ddpm_lab.reports.plots import svg_of_curves, svg_of_intervals
@@ -24,6 +23,7 @@ from ddpm_lab.runtime.console import clock
 from ddpm_lab.runtime.redaction import discreet
 from ddpm_lab.storage.files import numbered, write_text
 from ddpm_lab.storage.json_text import read_json, write_json
+from ddpm_lab.storage.measurement import Measurement, difference, plain, read_result
 from ddpm_lab.storage.results_folder import with_id
 from ddpm_lab.storage.run_folder import RunFolder
 from ddpm_lab.studies.effects import Results, effects, p_values, pool, typical

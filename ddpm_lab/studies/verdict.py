@@ -7,10 +7,10 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from ddpm_lab.evaluation.measurement import difference
 from ddpm_lab.runtime.console import say
 from ddpm_lab.runtime.host import pick_threads
 from ddpm_lab.storage.locks import take_lock
+from ddpm_lab.storage.measurement import difference
 from ddpm_lab.storage.results_folder import with_id
 from ddpm_lab.studies import verdict_file
 from ddpm_lab.studies.commands import Lab

@@ -10,10 +10,10 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from ddpm_lab.evaluation.measurement import Interval, Word, plain
 from ddpm_lab.runtime.console import aligned, say
 from ddpm_lab.storage.json_text import to_json
 from ddpm_lab.storage.locks import locked
+from ddpm_lab.storage.measurement import Interval, Word, plain
 from ddpm_lab.studies.decision import counted
 from registry.errors import BadInput
 from registry.files import ROWS, read_text

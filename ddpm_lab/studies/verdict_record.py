@@ -7,9 +7,9 @@ import statistics
 import time
 from collections.abc import Iterator, Sequence
 
-from ddpm_lab.evaluation.measurement import Word
 from ddpm_lab.runtime.console import aligned, clock
 from ddpm_lab.storage.json_text import read_json
+from ddpm_lab.storage.measurement import Word
 from ddpm_lab.storage.run_folder import RunFolder
 from ddpm_lab.studies.decision import Decision, counted, sentence, times
 from ddpm_lab.studies.pairs import Sample

@@ -17,11 +17,11 @@ from types import FrameType
 from optuna.trial import Trial, TrialState
 
 from ddpm_lab.config.named_files import SWEEPS, find
-from ddpm_lab.evaluation.measurement import read_result
 from ddpm_lab.runtime import live_runs
 from ddpm_lab.runtime.console import say
 from ddpm_lab.runtime.signals import BAD_INPUT, FAILURE, Interrupted
 from ddpm_lab.storage.files import write_text
+from ddpm_lab.storage.measurement import read_result
 from ddpm_lab.storage.names import require_study_name
 from ddpm_lab.storage.results_folder import with_id
 from ddpm_lab.storage.run_folder import RunFolder

@@ -20,10 +20,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from ddpm_lab.evaluation.measurement import RunResult, read_result
 from ddpm_lab.runtime.redaction import discreet
 from ddpm_lab.storage.json_text import write_json
 from ddpm_lab.storage.locks import locked
+from ddpm_lab.storage.measurement import RunResult, read_result
 from ddpm_lab.storage.run_folder import RunFolder
 from ddpm_lab.tracking import client
 

@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 
 import ddpm_lab
 from ddpm_lab.cli.main import main
-from ddpm_lab.evaluation.measurement import read_measurements
+from ddpm_lab.storage.measurement import read_measurements
 
 HERE = Path(__file__).parent / "earlier_run"
 RECORDED = json.loads((HERE / "recorded.json").read_text())

@@ -18,9 +18,9 @@ from ddpm_lab.config.part import Choice
 from ddpm_lab.evaluation.accumulator import numbered
 from ddpm_lab.evaluation.evaluate import evaluate_images, evaluators
 from ddpm_lab.evaluation.evaluator import Evaluator
-from ddpm_lab.evaluation.measurement import Measurement, failures, settled
 from ddpm_lab.runtime.signals import NotFinite
 from ddpm_lab.storage.json_text import from_json, read_json, to_json, write_json
+from ddpm_lab.storage.measurement import Measurement, failures, settled
 from ddpm_lab.storage.run_folder import RunFolder
 from registry.datasets import ImageSet
 from registry.datasets.shapes import shapes

@@ -10,10 +10,10 @@ from safetensors.torch import load_file
 
 from ddpm_lab.config.load import load_recipe
 from ddpm_lab.diffusion.build import build_path
-from ddpm_lab.evaluation.measurement import Measurement, RunResult, plain, read_measurements, read_result
 from ddpm_lab.export.component import Component, Inexpressible
 from ddpm_lab.export.scheduler import scheduler
 from ddpm_lab.storage.json_text import write_json
+from ddpm_lab.storage.measurement import Measurement, RunResult, plain, read_measurements, read_result
 from ddpm_lab.storage.run_folder import RunFolder
 from ddpm_lab.testing import conforms
 from ddpm_lab.tracking.uploader import summary

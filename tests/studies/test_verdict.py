@@ -13,9 +13,9 @@ from support.forks import Forks, Process
 
 from ddpm_lab.cli.main import main
 from ddpm_lab.config.load import dump, load_recipe
-from ddpm_lab.evaluation.measurement import Measurement, Protocol, RunResult, plain
 from ddpm_lab.runtime.signals import Interrupted
 from ddpm_lab.storage.json_text import write_json
+from ddpm_lab.storage.measurement import Measurement, Protocol, RunResult, plain
 from ddpm_lab.storage.results_folder import create_run
 from ddpm_lab.studies import commands, verdict, verdict_file, verdict_record
 from ddpm_lab.studies.pairs import Failed

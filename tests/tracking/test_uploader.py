@@ -18,7 +18,7 @@ from support.wandb_server import Run, WandbServer
 
 from ddpm_lab.cli.main import main
 from ddpm_lab.config.schema import Track
-from ddpm_lab.evaluation.measurement import read_result
+from ddpm_lab.storage.measurement import read_result
 from ddpm_lab.storage.results_folder import create_run
 from ddpm_lab.storage.run_folder import RunFolder
 from ddpm_lab.tracking import tracker as tracking

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from ddpm_lab.evaluation.measurement import (
+from ddpm_lab.storage.json_text import write_json
+from ddpm_lab.storage.measurement import (
     CurvePoint,
     Measurement,
     Protocol,
@@ -17,7 +18,6 @@ from ddpm_lab.evaluation.measurement import (
     read_result,
     unavailable,
 )
-from ddpm_lab.storage.json_text import write_json
 from registry.errors import BadInput
 
 PROTOCOL = Protocol("FID", "fashion_cnn", "ab12", "none", "uint8", "shapes/train, 128 images", "cd34", 64)
