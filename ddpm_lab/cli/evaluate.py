@@ -50,7 +50,7 @@ def execute(arguments: argparse.Namespace) -> None:
 
 
 def _metrics(arguments: argparse.Namespace) -> None:
-    from ddpm_lab.evaluation.result_table import result_lines
+    from ddpm_lab.reports.result_table import result_lines
     from ddpm_lab.runtime.console import say
     from ddpm_lab.runtime.launcher import is_main
     from ddpm_lab.runtime.signals import NotFinite

@@ -9,8 +9,8 @@ from typing import Any
 
 import jinja2
 
-from ddpm_lab.evaluation.result_table import by_protocol, floor_of
 from ddpm_lab.reports.plots import svg_of_curves
+from ddpm_lab.reports.result_table import by_protocol, floor_of
 from ddpm_lab.runtime.console import clock
 from ddpm_lab.storage.files import numbered, write_text
 from ddpm_lab.storage.json_text import read_json

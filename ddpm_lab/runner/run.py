@@ -11,8 +11,8 @@ import torch
 from ddpm_lab.config.load import Recipe
 from ddpm_lab.diffusion.cost import flops_if_countable, parameter_count
 from ddpm_lab.evaluation.evaluate import evaluate_images, evaluators
-from ddpm_lab.evaluation.result_table import result_lines
 from ddpm_lab.inference.trained_run import describe_generation
+from ddpm_lab.reports.result_table import result_lines
 from ddpm_lab.reports.run_report import write_report
 from ddpm_lab.runner.callbacks import RunCallbacks
 from ddpm_lab.runner.prepare import Prepared, prepare

@@ -19,8 +19,8 @@ from ddpm_lab.evaluation.accumulator import numbered
 from ddpm_lab.evaluation.evaluate import evaluate_images
 from ddpm_lab.evaluation.evaluator import Evaluator, measure
 from ddpm_lab.evaluation.pixels import PixelSample, in_pixels
-from ddpm_lab.evaluation.result_table import result_lines
 from ddpm_lab.inference.trained_run import Run
+from ddpm_lab.reports.result_table import result_lines
 from registry.datasets import ImageSet, Split
 from registry.datasets.fashion_mnist import fashion_mnist
 from registry.errors import BadInput

@@ -11,7 +11,7 @@ from ddpm_lab.evaluation.accumulator import numbered
 from ddpm_lab.evaluation.evaluate import evaluate_images, evaluators
 from ddpm_lab.evaluation.evaluator import Evaluator
 from ddpm_lab.evaluation.extractors import suited_first
-from ddpm_lab.evaluation.result_table import result_lines
+from ddpm_lab.reports.result_table import result_lines
 from ddpm_lab.runner.preflight import lines as check_lines
 from registry.datasets import ImageSet
 from registry.datasets.shapes import shapes

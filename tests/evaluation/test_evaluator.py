@@ -13,7 +13,7 @@ from ddpm_lab.config.part import Choice
 from ddpm_lab.evaluation.accumulator import numbered
 from ddpm_lab.evaluation.evaluate import evaluators
 from ddpm_lab.evaluation.evaluator import Evaluator, measure
-from ddpm_lab.evaluation.result_table import result_lines
+from ddpm_lab.reports.result_table import result_lines
 from registry.datasets import ImageSet
 from registry.datasets.shapes import shapes
 from registry.metrics.fid import frechet

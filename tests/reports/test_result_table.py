@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from ddpm_lab.evaluation.result_table import result_lines
+from ddpm_lab.reports.result_table import result_lines
 from ddpm_lab.storage.measurement import Measurement, Protocol, unavailable
 
 MADE = {"sampler": "ddim", "steps": 50, "weights": "ema", "seed": 7}
