@@ -135,6 +135,18 @@ class RunResult:
         """The values of the metric that stands for all."""
         return [one for one in self.metrics if one.value is not None and one.metric == self.metrics[0].metric]
 
+    @property
+    def by_name(self) -> dict[str, float | str]:
+        """Values as `FID/fashion_cnn` and the like, each with the fingerprint of its protocol."""
+        values: dict[str, float | str] = {}
+        for one in self.metrics:
+            if one.value is not None:
+                name = f"{one.metric}/{one.extractor}"
+                # A mean over other buckets of log SNR is another quantity, though the protocol of each bucket is the same.
+                over = f" over {'; '.join(one.buckets)}" if one.buckets else ""
+                values |= {name: one.value, f"{name}/fingerprint": one.fingerprint + over}
+        return values
+
 
 @dataclass(frozen=True)
 class CurvePoint:

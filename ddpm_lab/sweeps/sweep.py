@@ -29,7 +29,6 @@ from ddpm_lab.sweeps import wandb_file as sweep_file
 from ddpm_lab.sweeps.results import plot, table
 from ddpm_lab.sweeps.study import Study
 from ddpm_lab.sweeps.wandb_file import ARGUMENTS
-from ddpm_lab.tracking.uploader import summary
 from registry.errors import BadInput
 
 POLL = 0.5  # seconds
@@ -154,7 +153,7 @@ class Sweep:
             return None, FAILURE
         try:
             result = read_result(folder.result)
-            values, seconds = summary(result), result.training_seconds
+            values, seconds = result.by_name, result.training_seconds
             rows = [row[name] for row in folder.read_metrics() if row.get(name) is not None]
             # A value during training does not stand for the result where that is NaN or infinite.
             measured = name in {f"{line.metric}/{line.extractor}" for line in result.metrics}

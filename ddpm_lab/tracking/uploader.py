@@ -114,7 +114,7 @@ class Uploader:
     def send_result(self) -> None:
         """The result of the finished run: each value with its fingerprint, and the weights."""
         result = read_result(self.folder.result)
-        values = summary(result)
+        values = discreet(result.by_name)
         self.run.summary.update(values)
         weights = self.folder.final_weights
         if weights is None or self.order.mode == "offline":
@@ -165,19 +165,6 @@ class Uploader:
         offline = client.offline_folder(self.scratch)
         kept.mkdir()
         shutil.move(str(offline), str(kept / offline.name))
-
-
-def summary(result: RunResult) -> dict[str, float | str]:
-    """`FID/fashion_cnn` and the like, each with the fingerprint of its protocol."""
-    values: dict[str, float | str] = {}
-    for line in result.metrics:
-        if line.value is not None:
-            name = f"{line.metric}/{line.extractor}"
-            # A mean over other buckets of log SNR is another quantity, though the protocol of each bucket is the same.
-            over = f" over {'; '.join(line.buckets)}" if line.buckets else ""
-            values |= {name: line.value, f"{name}/fingerprint": line.fingerprint + over}
-    told: dict[str, float | str] = discreet(values)
-    return told
 
 
 def is_best(folder: RunFolder, result: RunResult) -> bool:

@@ -16,7 +16,6 @@ from ddpm_lab.storage.json_text import write_json
 from ddpm_lab.storage.measurement import Measurement, RunResult, plain, read_measurements, read_result
 from ddpm_lab.storage.run_folder import RunFolder
 from ddpm_lab.testing import conforms
-from ddpm_lab.tracking.uploader import summary
 from registry import plugins
 from registry.averages import AVERAGES
 from registry.averages.profile import std_of
@@ -244,7 +243,7 @@ def test_a_metric(tmp_path: Path, quick: Quick) -> None:
     during = [row["nearness/fashion_cnn"] for row in RunFolder(first).read_metrics() if "nearness/fashion_cnn" in row]
     assert len(during) == 1, "after half of the images"
     assert during[0] < 0
-    assert summary(read_result(first / "result.json"))["nearness/fashion_cnn"] == mine.value
+    assert read_result(first / "result.json").by_name["nearness/fashion_cnn"] == mine.value
     evaluated = quick("evaluate", first, "-n", "40", "--steps", "2")
     assert "nearness" in evaluated.stdout, "of all metrics, as no option of evaluate names some"
     plugins.load_file(tmp_path / "mine.py")
