@@ -12,8 +12,9 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import nn
 
-from ddpm_lab.config.schema import Sampling
-from ddpm_lab.diffusion.build import build_levels, build_path
+from ddpm_lab.config.part import Choice
+from ddpm_lab.config.schema import Experiment, Sampling
+from ddpm_lab.diffusion.build import build_data, build_levels, build_path
 from ddpm_lab.diffusion.sampling import Drawing
 from ddpm_lab.evaluation.evaluator import Evaluator, measure
 from ddpm_lab.inference.post_hoc_ema import reconstruct
@@ -27,10 +28,13 @@ from ddpm_lab.runtime.signals import NotFinite
 from ddpm_lab.storage.files import sha256, write_whole
 from ddpm_lab.storage.json_text import write_json
 from ddpm_lab.storage.measurement import CurvePoint, plain, read_points
+from ddpm_lab.storage.run_folder import RunFolder
 from registry.averages import AVERAGES
 from registry.errors import BadInput
+from registry.grids import GRIDS
 from registry.metrics import METRICS
 from registry.metrics.interval import BLOCKS
+from registry.samplers import SAMPLERS
 
 Kind = Literal["nfe", "ema", "guidance"]
 ACROSS = {"nfe": "evaluations of the network for an image", "ema": "weights", "guidance": "guidance scale"}
@@ -107,6 +111,34 @@ def known_points(run: Run, evaluators: list[Evaluator], found: list[Point], kind
         )
         known.append(row and replace(row, curve=point.curve, at=point.at))
     return known
+
+
+def known_over_steps(folder: RunFolder, samplers: Sequence[str], at: Sequence[float], n: int) -> list[CurvePoint]:
+    """Those of a run's curves over evaluations, as it samples now, that have been measured, by its first extractor alone."""
+    if not (folder.path / "curve-nfe.json").is_file():
+        return []
+    run = Run(folder.path)
+    evaluator = Evaluator(run.experiment.evaluate.features[0], build_data(run.experiment), run.device)
+    rows = known_points(run, [evaluator], points(run, run.experiment.sampling, "nfe", samplers, at), "nfe", n)
+    return [replace(row, metrics=(row.value_of(evaluator.name),)) for row in rows if row is not None]
+
+
+def require_over_steps(experiment: Experiment, samplers: Sequence[str], at: Sequence[int]) -> None:
+    """Nothing where a run of that experiment will have these curves.
+
+    Raises:
+        BadInput: there is no such sampler or sampling schedule, or it cannot have so many steps.
+    """
+    sampling = experiment.sampling
+    for name in samplers:
+        sampler, _, grid = name.partition("/")
+        try:
+            SAMPLERS.check(sampler, {})
+            chosen = Choice(grid, GRIDS.check(grid, {})) if grid else sampling.grid
+            for steps in at:
+                build_levels(sampling.model_copy(update={"steps": steps, "grid": chosen}), build_path(experiment))
+        except BadInput as error:
+            raise BadInput(f"{name}: {error}") from None
 
 
 def lines(rows: list[CurvePoint], kind: Kind, extractor: str) -> Iterator[str]:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from ddpm_lab.evaluation.shared_buckets import over_shared
+from ddpm_lab.reports.shared_buckets import over_shared
 from ddpm_lab.runtime.console import aligned, say
 from ddpm_lab.storage.measurement import Measurement, difference, read_measurements
 from ddpm_lab.storage.run_folder import RESOLVED, RunFolder

@@ -12,13 +12,10 @@ from typing import Any
 
 import jinja2
 
-from ddpm_lab.diffusion.build import build_data
-from ddpm_lab.evaluation.evaluator import Evaluator
-from ddpm_lab.evaluation.shared_buckets import over_shared
-from ddpm_lab.inference.trained_run import Run
 from ddpm_lab.reports.plots import svg_of_curves, svg_of_intervals
-from ddpm_lab.reports.quality_curve import known_points, points
+from ddpm_lab.reports.quality_curve import known_over_steps
 from ddpm_lab.reports.run_report import embedded
+from ddpm_lab.reports.shared_buckets import over_shared
 from ddpm_lab.runtime.console import clock
 from ddpm_lab.runtime.redaction import discreet
 from ddpm_lab.storage.files import numbered, write_text
@@ -136,14 +133,11 @@ def _first_record(metric: str, runs: list[Found]) -> Measurement:
 
 def curve_of(folder: RunFolder, suite: Suite) -> list[Found]:
     """Those points that the suite asks for, of what has been measured of a run as it is now."""
-    if suite.curve is None or not (folder.path / "curve-nfe.json").is_file():
+    if suite.curve is None:
         return []
-    run = Run(folder.path)
-    wanted = points(run, run.experiment.sampling, "nfe", suite.curve.samplers, suite.curve.at)
-    evaluator = Evaluator(run.experiment.evaluate.features[0], build_data(run.experiment), run.device)
     found = []
-    for row in filter(None, known_points(run, [evaluator], wanted, "nfe", suite.curve.n)):
-        record = row.value_of(evaluator.name)
+    for row in known_over_steps(folder, suite.curve.samplers, suite.curve.at, suite.curve.n):
+        (record,) = row.metrics
         about: Found = {"value": record.value, "interval": record.interval, "floor": record.floor}
         found.append({"curve": row.curve, "evaluations": row.evaluations, **about})
     return found

@@ -13,16 +13,13 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 
 from ddpm_lab.config.layers import Difference, first_difference
 from ddpm_lab.config.load import Recipe, load_recipe
-from ddpm_lab.config.part import Choice
 from ddpm_lab.config.yaml_reader import read_mapping
-from ddpm_lab.diffusion.build import build_levels, build_path
+from ddpm_lab.reports.quality_curve import require_over_steps
 from ddpm_lab.storage.names import require_experiment_name
 from registry.errors import BadInput
-from registry.grids import GRIDS
 from registry.metrics import METRICS
 from registry.options import Count
 from registry.problems import first_problem
-from registry.samplers import SAMPLERS
 
 Words = Annotated[tuple[str, ...], Field(strict=False)]
 
@@ -166,16 +163,10 @@ def _without(tree: Mapping[str, Any], factors: Mapping[str, str]) -> dict[str, A
 def _require_curve(suite: Suite, recipe: Recipe, where: str) -> None:
     if suite.curve is None:
         return
-    for name in suite.curve.samplers:
-        sampler, _, grid = name.partition("/")
-        try:
-            SAMPLERS.check(sampler, {})
-            sampling = recipe.experiment.sampling
-            chosen = Choice(grid, GRIDS.check(grid, {})) if grid else sampling.grid
-            for steps in suite.curve.at:
-                build_levels(sampling.model_copy(update={"steps": steps, "grid": chosen}), build_path(recipe.experiment))
-        except BadInput as error:
-            raise BadInput(f"{where}: {name}: {error}") from None
+    try:
+        require_over_steps(recipe.experiment, suite.curve.samplers, suite.curve.at)
+    except BadInput as error:
+        raise BadInput(f"{where}: {error}") from None
 
 
 def _level(recipe: Recipe, key: str, where: str) -> str:
