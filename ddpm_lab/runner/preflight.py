@@ -9,10 +9,8 @@ import torch
 from torch import Tensor
 
 from ddpm_lab.config.load import Recipe, dump
-from ddpm_lab.config.schema import Experiment
 from ddpm_lab.diffusion.compatibility import terminal_snr
-from ddpm_lab.diffusion.cost import flops_per_image, parameter_count
-from ddpm_lab.evaluation.extractors import CAVEAT, suited_first, suits, tried_extractor
+from ddpm_lab.evaluation.extractors import CAVEAT, suited_first, suits
 from ddpm_lab.runner.prepare import Prepared, prepare
 from ddpm_lab.runtime.console import clock
 from ddpm_lab.runtime.device import autocast, describe_device, describe_memory_format, pick_compile, pick_device
@@ -38,15 +36,16 @@ def lines(recipe: Recipe, device_name: str | None, full: bool = False) -> Iterat
     require_experiment_name(recipe.name)
     device = pick_device(device_name)
     prepared = prepare(experiment, device, lambda: pick_threads(experiment.train.threads))
-    data, model, shape = prepared.data, prepared.model, prepared.shape
-    unavailable = list(_unavailable(experiment, data, device))
+    data = prepared.data
+    unavailable = list(_unavailable(prepared))
     for warning in prepared.warnings():
         yield f"warning     {warning}"
     yield from unavailable
     yield f"data        {describe_data(data)}"
-    flops = flops_per_image(model, shape)
-    yield f"network     {parameter_count(model):,} parameters, {flops / 1e9:.3f} GFLOP per image forward"
-    path = model.diffusion.path
+    flops = prepared.flops_per_image
+    counted = "" if flops is None else f", {flops / 1e9:.3f} GFLOP per image forward"
+    yield f"network     {prepared.parameters:,} parameters{counted}"
+    path = prepared.model.diffusion.path
     yield f"path        {experiment.schedule.name}, T = {path.steps}, terminal SNR {terminal_snr(path):.2e}"
     for choice in suited_first(experiment.evaluate.features, data):
         made = made_for(REGISTRIES["features"].part(choice.name).make)
@@ -59,10 +58,10 @@ def lines(recipe: Recipe, device_name: str | None, full: bool = False) -> Iterat
         yield f"\n{dump(experiment)}"
 
 
-def _unavailable(experiment: Experiment, data: ImageSet, device: torch.device) -> Iterator[str]:
-    for choice in experiment.evaluate.features:
+def _unavailable(prepared: Prepared) -> Iterator[str]:
+    for choice in prepared.experiment.evaluate.features:
         try:
-            tried_extractor(choice, data, device)
+            prepared.try_extractor(choice)
         except PartFails:
             raise
         except BadInput as error:

@@ -8,11 +8,14 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from ddpm_lab.config.part import Choice
 from ddpm_lab.config.schema import Experiment
 from ddpm_lab.diffusion.build import build_data, build_model, build_objective, build_procedure
 from ddpm_lab.diffusion.compatibility import require_fit, warnings
+from ddpm_lab.diffusion.cost import flops_if_countable, parameter_count
 from ddpm_lab.diffusion.model import DataShape, Model, Procedure
 from ddpm_lab.diffusion.sampling import Drawing
+from ddpm_lab.evaluation.extractors import tried_extractor
 from ddpm_lab.inference.trained_run import guides
 from ddpm_lab.runtime import distributed
 from ddpm_lab.runtime.device import Precision, pick_precision
@@ -39,6 +42,24 @@ class Prepared:
     def sampler(self, network: nn.Module) -> Drawing:
         """What samples images by that network, with the experiment's procedure."""
         return Drawing(self.model, network, self.procedure, self.shape.image_shape, self.precision)
+
+    @property
+    def parameters(self) -> int:
+        """Trainable numbers of the network."""
+        return parameter_count(self.model)
+
+    @property
+    def flops_per_image(self) -> int | None:
+        """Of one forward pass; None for a network that cannot be run without numbers."""
+        return flops_if_countable(self.model, self.shape)
+
+    def try_extractor(self, choice: Choice) -> None:
+        """Have an extractor take two images of the data.
+
+        Raises:
+            BadInput: it does not, or its weights cannot be had.
+        """
+        tried_extractor(choice, self.data, self.device)
 
     def warnings(self) -> Iterator[str]:
         """What of the experiment is probably unintended."""

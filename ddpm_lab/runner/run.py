@@ -9,7 +9,6 @@ from pathlib import Path
 import torch
 
 from ddpm_lab.config.load import Recipe
-from ddpm_lab.diffusion.cost import flops_if_countable, parameter_count
 from ddpm_lab.evaluation.evaluate import evaluate_images, evaluators
 from ddpm_lab.inference.trained_run import describe_generation
 from ddpm_lab.reports.result_table import result_lines
@@ -133,13 +132,13 @@ class Execution:
         results = self._results()
         if not is_main():
             return
-        drawing, sampling, model = self.callbacks.drawing(), self.experiment.sampling, self.prepared.model
+        drawing, sampling = self.callbacks.drawing(), self.experiment.sampling
         frames = drawing.trajectory(ROW, sampling.seed, drawing.labels(ROW), FRAMES)
         save_grid(self.folder.path / "denoising.png", frames.flatten(0, 1), columns=ROW)
         costs = self.callbacks.costs
         result = RunResult(
-            tuple(results), self.folder.id, self.trainer.images, self.experiment.budget, parameter_count(model),
-            flops_if_countable(model, self.prepared.shape), peak_gigabytes(self.prepared.device), self.trainer.seconds,
+            tuple(results), self.folder.id, self.trainer.images, self.experiment.budget, self.prepared.parameters,
+            self.prepared.flops_per_image, peak_gigabytes(self.prepared.device), self.trainer.seconds,
             costs["sampling_seconds"], costs["evaluation_seconds"], self.trainer.skipped,
         )  # fmt: skip
         write_report(self.folder, result)

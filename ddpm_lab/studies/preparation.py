@@ -6,8 +6,6 @@ from collections.abc import Iterator
 
 import torch
 
-from ddpm_lab.diffusion.cost import flops_if_countable, parameter_count
-from ddpm_lab.evaluation.extractors import tried_extractor
 from ddpm_lab.runner.prepare import prepare
 from ddpm_lab.runtime.host import pick_threads
 from ddpm_lab.studies.question import Question, Side
@@ -47,9 +45,9 @@ def _built(question: Question, side: Side, device: torch.device) -> tuple[tuple[
     for choice in experiment.evaluate.features:
         if choice.name == extractor:
             try:
-                tried_extractor(choice, prepared.data, device)
+                prepared.try_extractor(choice)
             except BadInput as error:
                 raise BadInput(f"--metric: {question.metric} cannot be measured: {error}") from None
-    flops = flops_if_countable(prepared.model, prepared.shape)
-    size = f"{parameter_count(prepared.model):,}", "unknown" if flops is None else f"{flops / 1e9:.3f}"
+    flops = prepared.flops_per_image
+    size = f"{prepared.parameters:,}", "unknown" if flops is None else f"{flops / 1e9:.3f}"
     return size, list(prepared.warnings())

@@ -1,4 +1,4 @@
-"""What `check` says of the time that a run will take."""
+"""What `check` says of the network, and of the time that a run will take."""
 
 import random
 import time
@@ -6,7 +6,9 @@ import time
 import pytest
 import torch
 
-from ddpm_lab.runner.preflight import SPEEDUP, _seconds
+from ddpm_lab.config.load import load_recipe
+from ddpm_lab.diffusion import cost
+from ddpm_lab.runner.preflight import SPEEDUP, _seconds, lines
 
 
 def _work(seconds: float) -> None:
@@ -27,3 +29,16 @@ def test_the_time_of_a_step_does_not_depend_on_what_else_the_machine_does(monkey
     found = [_seconds(step, torch.device("cpu")) for _ in range(3)]
     assert found == pytest.approx([0.005 / threads**SPEEDUP] * 3, rel=0.3)
     assert torch.get_num_threads() == threads
+
+
+def test_a_network_whose_operations_cannot_be_counted_is_checked_as_it_is_trained(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It looks at values, which a tensor without data does not have."""
+
+    def looks(*_: object) -> int:
+        raise RuntimeError("Tensor.item() cannot be called on meta tensors")
+
+    monkeypatch.setattr(cost, "flops_per_image", looks)
+    monkeypatch.setattr("ddpm_lab.runner.preflight.TRIAL_SECONDS", 0.03)
+    found = "\n".join(lines(load_recipe("smoke"), "cpu"))
+    assert "93,268 parameters\n" in found
+    assert "GFLOP" not in found
