@@ -17,6 +17,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def execute(arguments: argparse.Namespace) -> None:
     """Print the ranking."""
-    from ddpm_lab.reports import ranking
+    from ddpm_lab.reports import comparison
 
-    print("\n".join(ranking.lines(arguments.runs, arguments.metric, arguments.features, arguments.n)))
+    print("\n".join(comparison.lines(arguments.runs, arguments.metric, arguments.features, arguments.n)))

@@ -1,1 +1,1 @@
-"""What is shown of runs: the page, curves, rankings."""
+"""What is shown of runs: tables of results, the page of a run, curves, comparisons."""

@@ -16,7 +16,7 @@ from ddpm_lab.config.load import load_recipe
 from ddpm_lab.config.named_files import SWEEPS, find
 from ddpm_lab.config.yaml_reader import read_mapping
 from ddpm_lab.inference.trained_run import _read_shape
-from ddpm_lab.reports.ranking import lines
+from ddpm_lab.reports.comparison import lines
 from ddpm_lab.storage.checkpoints import Checkpoints
 from ddpm_lab.storage.images import unlike
 from ddpm_lab.storage.run_folder import RunFolder

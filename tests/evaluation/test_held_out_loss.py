@@ -14,7 +14,7 @@ from ddpm_lab.diffusion.build import build_model
 from ddpm_lab.diffusion.model import DataShape, Model
 from ddpm_lab.diffusion.sampling import Drawing
 from ddpm_lab.evaluation.held_out_errors import held_out_errors, of_network
-from ddpm_lab.reports import ranking as compare
+from ddpm_lab.reports import comparison as compare
 from ddpm_lab.reports.shared_buckets import averaged_over, over_shared
 from ddpm_lab.storage.measurement import Measurement, plain
 from registry.datasets import ImageSet, Split
