@@ -11,6 +11,7 @@ from typing import Any
 from registry.averages import AVERAGES
 from registry.backbones import BACKBONES
 from registry.beside import Plugin, read_plugin, run_plugin
+from registry.couplings import COUPLINGS
 from registry.datasets import DATASETS
 from registry.errors import BadInput, kind_and_reason
 from registry.features import FEATURES
@@ -19,6 +20,7 @@ from registry.guidance import GUIDANCE
 from registry.levels import LEVELS
 from registry.losses import LOSSES
 from registry.metrics import METRICS
+from registry.objectives import OBJECTIVES
 from registry.optimizers import OPTIMIZERS
 from registry.registry import Registry
 from registry.samplers import SAMPLERS
@@ -31,6 +33,8 @@ ENTRY_POINTS = "ddpm_lab.parts"
 
 # In the order of `ddpm-lab list`. A new category needs its folder, its line here, and its check in ddpm_lab/testing.
 REGISTRIES: dict[str, Registry[Any, Any]] = {
+    "objectives": OBJECTIVES,
+    "couplings": COUPLINGS,
     "schedules": SCHEDULES,
     "levels": LEVELS,
     "targets": TARGETS,

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ddpm_lab.testing import data, learning, metrics, noise, sampling  # noqa: F401 - each puts its promises into CHECKS
+from ddpm_lab.testing import data, learning, metrics, noise, objectives, sampling  # noqa: F401 - each puts its promises into CHECKS
 from ddpm_lab.testing.promises import CHECKS, PROBES, SOURCED, require
 from registry.errors import BadInput
 from registry.plugins import REGISTRIES

@@ -37,11 +37,12 @@ def promised(category: str, sourced: bool = True) -> Callable[[Callable[[Any], N
     return add
 
 
-def probes(category: str) -> Callable[[Callable[[Any], Tensor]], None]:
+def probes(category: str) -> Callable[[Callable[[Any], Tensor]], Callable[[Any], Tensor]]:
     """Decorator of what looks at a part, so that two of its options can be told apart. A category may go without."""
 
-    def add(probe: Callable[[Any], Tensor]) -> None:
+    def add(probe: Callable[[Any], Tensor]) -> Callable[[Any], Tensor]:
         PROBES[category] = probe
+        return probe
 
     return add
 
@@ -64,10 +65,10 @@ def normal_images(count: int = 4, channels: int = 1, dtype: torch.dtype = torch.
         yield torch.randn(count, channels, 8, 8, generator=rng, dtype=dtype)
 
 
-def perfect(path: NoisePath) -> Callable[[Tensor, Tensor], Denoised]:
+def perfect(path: NoisePath) -> Callable[..., Denoised]:
     """The exact denoiser of normal data with standard deviation 0.5."""
 
-    def denoise(x: Tensor, level: Tensor) -> Denoised:
+    def denoise(x: Tensor, level: Tensor, to: Tensor | None = None) -> Denoised:
         alpha, sigma = path.at(level)
         x0 = alpha * 0.25 / (alpha**2 * 0.25 + sigma**2) * x
         return Denoised(x0, (x - alpha * x0) / sigma, None)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from registry.backbones import BACKBONES
 from registry.backbones.attention import attend, split_heads
 from registry.backbones.blocks import recomputed, resample
+from registry.backbones.embeddings import LevelEmbedding
 from registry.backbones.sizes import attention_sizes, require_halvings, require_multiple
 from registry.options import Count, Fraction, Positive
 from registry.traits import Options, Setting, Traits
@@ -83,6 +84,19 @@ class MPFourier(nn.Module):
 
     def forward(self, label: Tensor) -> Tensor:
         return math.sqrt(2) * torch.cos(label.float()[:, None] * self.frequency + self.phase)
+
+
+class MPNoiseEmbedding(LevelEmbedding):
+    """Fourier features of the noise label, then a layer: [B] -> [B, width]."""
+
+    def __init__(self, features: int, width: int, bandwidth: float) -> None:
+        super().__init__()
+        # Under the names that they had in a Sequential, by which older runs know them.
+        self.add_module("0", MPFourier(features, bandwidth))
+        self.add_module("1", MPLayer(features, width, 0))
+
+    def embed(self, label: Tensor) -> Tensor:
+        return self.get_submodule("1")(self.get_submodule("0")(label))  # type: ignore[no-any-return]
 
 
 class MPBlock(nn.Module):
@@ -178,7 +192,7 @@ class EDM2UNet(nn.Module):
         def decoder(width_in: int, width: int, how: Literal["keep", "up"] = "keep", attention: bool = False) -> MPBlock:
             return MPBlock(width_in, width, width_emb, "decoder", how, heads(width, attention), dropout)
 
-        self.embed_noise = nn.Sequential(MPFourier(widths[0], bandwidth), MPLayer(widths[0], width_emb, 0))
+        self.embed_noise = MPNoiseEmbedding(widths[0], width_emb, bandwidth)
         self.embed_class = MPLayer(self.labels, width_emb, 0) if classes else None
         self.stem = MPLayer(channels + 1, widths[0], 3)
         now, skips = widths[0], [widths[0]]

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from registry.backbones import BACKBONES
 from registry.backbones.attention import TokenAttention
 from registry.backbones.blocks import recomputed
-from registry.backbones.embeddings import ClassEmbedding, Sinusoid
+from registry.backbones.embeddings import ClassEmbedding, NoiseToken
 from registry.backbones.sizes import require_multiple, require_patches
 from registry.backbones.tokens import Patches, Perceptron, to_image
 from registry.errors import BadInput
@@ -61,7 +61,7 @@ class UViT(nn.Module):
         self.patch, self.recompute = patch, activation_checkpointing
         self.extras = 2 if classes else 1  # tokens that are not patches
         self.patches = Patches(channels, width, patch)
-        self.embed_noise = Sinusoid(width)
+        self.embed_noise = NoiseToken(width)
         self.embed_class = ClassEmbedding(classes, width) if classes else None
         tokens = self.extras + (self.height // patch) * (columns // patch)
         self.position = nn.Parameter(torch.empty(1, tokens, width))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -28,7 +28,14 @@ class Denoised(NamedTuple):
 
 
 NO_SIGNAL = 1e-12  # an alpha below it is that of pure noise
-Denoise = Callable[[Tensor, Tensor], Denoised]
+
+
+class Denoise(Protocol):
+    """What the network makes of x [B, C, H, W] at a level, on the way to the level `to` where it takes one."""
+
+    def __call__(self, x: Tensor, level: Tensor, to: Tensor | None = None) -> Denoised: ...
+
+
 Noise = Callable[[], Tensor]
 
 
@@ -89,13 +96,15 @@ class Grid:
 
 @dataclass(frozen=True)
 class SamplerTraits(Traits):
-    """What a sampler declares: its order of convergence, and whether it takes its noise from `grid.variance`.
+    """What a sampler declares: its order of convergence, whether it takes its noise from `grid.variance`, and what it takes.
 
-    The order may depend on the options; that of a stochastic sampler is the one it has without noise.
+    The order may depend on the options; that of a stochastic sampler is the one it has without noise. `takes` are the kinds
+    of network that it works with, as objectives declare theirs (registry/objectives).
     """
 
     order: int | Callable[[Options], int] = 1
     uses_variance: bool = False
+    takes: frozenset[str] = frozenset({"denoiser"})
 
     def order_with(self, options: Options) -> int:
         """The order of convergence with these options."""

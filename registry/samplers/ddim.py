@@ -7,7 +7,7 @@ from registry.samplers import SAMPLERS, Denoise, Grid, Noise, SamplerTraits
 from registry.variances import forward_variance
 
 
-@SAMPLERS.register("ddim", SamplerTraits(diffusers="DDIMScheduler"))
+@SAMPLERS.register("ddim", SamplerTraits(diffusers="DDIMScheduler", takes=frozenset({"denoiser", "jumps"})))
 def ddim(denoise: Denoise, grid: Grid, noise: Noise, *, eta: Fraction = 0.0) -> Tensor:
     """DDIM: deterministic at eta 0, the ancestral sampler at eta 1 (Song et al. 2021a, eq. 12 and 16)."""
     x = grid.start(noise())
