@@ -12,6 +12,7 @@ from ddpm_lab.config.learning_rate import Rate
 from ddpm_lab.config.part import Choice, PartOf, read_choice
 from registry.averages import AVERAGES
 from registry.backbones import BACKBONES
+from registry.couplings import COUPLINGS
 from registry.datasets import DATASETS
 from registry.errors import BadInput, did_you_mean
 from registry.features import FEATURES
@@ -20,6 +21,7 @@ from registry.guidance import GUIDANCE
 from registry.levels import LEVELS
 from registry.losses import LOSSES
 from registry.metrics import METRICS
+from registry.objectives import OBJECTIVES
 from registry.optimizers import OPTIMIZERS
 from registry.options import Count, Fraction, NonNegativeInt, Positive
 from registry.registry import OptionError, Registry
@@ -40,6 +42,16 @@ class Conflict(ValueError):
 
 class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class _MaybePartOf(PartOf):
+    """A part or none."""
+
+    def read(self, value: Any) -> Any:
+        return None if value is None else super().read(value)
+
+    def flat(self, value: Any) -> Any:
+        return value and value.flat()
 
 
 class _AveragesOf(PartOf):
@@ -64,8 +76,23 @@ class _AveragesOf(PartOf):
             raise OptionError(f"{place}{error.key}", str(error)) from None
 
 
+WeightsName = Annotated[str, Field(pattern=r"^(auto|raw|ema(_[\w.-]{1,40})?)$")]
+
+
+class Start(_Section):
+    """A run, or an exported folder, whose weights training begins with; `start: results/x` is short for `{run: results/x}`."""
+
+    run: Annotated[str, Field(min_length=1, max_length=4096)]
+    weights: WeightsName = "auto"  # auto: those that its samples are drawn from
+
+
+def _by_run(value: Any) -> Any:
+    return {"run": value} if isinstance(value, str) else value
+
+
 class Train(_Section):
     images: Count
+    start: Annotated[Start | None, BeforeValidator(_by_run)] = None
     batch: Count = 128
     accumulate: Count = 1
     optimizer: Annotated[Choice, PartOf(OPTIMIZERS)] = Choice("AdamW", {})
@@ -101,9 +128,7 @@ class Sampling(_Section):
     clip: bool | Fraction = True  # x_0 to [-1, 1]; a number: that quantile of its size, as dynamic thresholding
     batch: Count = 256
     seed: NonNegativeInt = 0
-    weights: Annotated[str, Field(pattern=r"^(auto|raw|ema(_[\w.-]{1,40})?)$")] = (
-        "auto"  # auto: the first EMA where the run has one
-    )
+    weights: WeightsName = "auto"  # auto: the first EMA where the run has one
 
 
 _Images = Annotated[int, Field(ge=2, le=10_000_000)]
@@ -158,13 +183,17 @@ class Experiment(_Section):
     dataset: Annotated[Choice, PartOf(DATASETS)]
     classes: bool = False
     timesteps: Annotated[int, Field(gt=0, le=1_000_000)] = 1000  # T
+    objective: Annotated[Choice, PartOf(OBJECTIVES)] = Choice("denoising", {})
+    coupling: Annotated[Choice, PartOf(COUPLINGS)] = Choice("independent", {})
     schedule: Annotated[Choice, PartOf(SCHEDULES)]
     levels: Annotated[Choice, PartOf(LEVELS)] = Choice("uniform", {})
     target: Annotated[Choice, PartOf(TARGETS)]
     loss: Annotated[Choice, PartOf(LOSSES)]
+    loss_space: Annotated[Choice | None, _MaybePartOf(TARGETS)] = None  # what the loss compares; null: the target itself
     weighting: Annotated[Choice, PartOf(WEIGHTINGS)] = Choice("constant", {})
     variance: Annotated[Choice, PartOf(VARIANCES)] = Choice("fixed_small", {})
     backbone: Annotated[Choice, PartOf(BACKBONES)]
+    self_conditioning: bool = False  # the network is shown its last estimate of x_0 beside x_t
     train: Train
     sampling: Sampling = Sampling()
     evaluate: Evaluate = Evaluate()

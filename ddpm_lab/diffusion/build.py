@@ -18,7 +18,9 @@ from ddpm_lab.runtime.device import pick_memory_format
 from ddpm_lab.runtime.seeding import restart
 from registry.averages import AVERAGES, Decay
 from registry.backbones import BACKBONES
+from registry.backbones.embeddings import add_second_level
 from registry.blame import PartFails, on_behalf_of
+from registry.couplings import COUPLINGS, Sampled
 from registry.datasets import DATASETS, ImageSet
 from registry.errors import BadInput
 from registry.features import FEATURES, Extractor
@@ -26,6 +28,7 @@ from registry.grids import GRIDS
 from registry.guidance import GUIDANCE, Load
 from registry.levels import LEVELS
 from registry.losses import LOSSES
+from registry.objectives import OBJECTIVES
 from registry.path import NoisePath
 from registry.registry import Registry
 from registry.samplers import SAMPLERS, Denoised, Grid, Sampler
@@ -79,27 +82,45 @@ def build_model(experiment: Experiment, shape: DataShape, device: torch.device) 
     variance = _built(VARIANCES, experiment.variance)
     classes = len(shape.class_names) if experiment.classes and shape.class_names else None
     channels = shape.image_shape[0] * (1 + variance.extra_channels)
+    in_channels, height, width = shape.image_shape
+    shown = (in_channels * (2 if experiment.self_conditioning else 1), height, width)  # the last estimate of x_0 beside x_t
+    traits = OBJECTIVES.part(experiment.objective.name).traits
+    denoises = "denoiser" in traits.network and COUPLINGS.part(experiment.coupling.name).traits.independent
     try:
         with _seeded(experiment.seed, "init"):
-            network = _built(BACKBONES, experiment.backbone, shape.image_shape, classes, channels)
+            network = _built(BACKBONES, experiment.backbone, shown, classes, channels)
+            if traits.second_level:
+                add_second_level(network)
     except PartFails:
         raise
     except BadInput as error:
         raise BadInput(f"backbone: {error}") from None
     target = _built(TARGETS, experiment.target, shape.std)
     network.to(device).to(memory_format=pick_memory_format(experiment.train.memory_format, device))
-    return Model(Diffusion(path.to(device), target), network, variance, classes)
+    diffusion = Diffusion(path.to(device), target, traits.second_level, experiment.self_conditioning)
+    return Model(diffusion, network, variance, classes, denoises)
 
 
-def build_objective(experiment: Experiment, shape: DataShape, model: Model) -> Objective:
-    """Levels, loss and weighting for that model and data."""
-    path = model.diffusion.path
+def no_pairs(run: str, indices: range) -> tuple[Tensor, Tensor, Tensor | None]:
+    """For whoever trains nothing."""
+    raise BadInput(f"coupling: nobody is there to sample '{run}'")
+
+
+def build_objective(experiment: Experiment, shape: DataShape, model: Model, sampled: Sampled = no_pairs) -> Objective:
+    """All that training needs for that model and data; `sampled` gives a coupling the images of another run."""
+    path, chosen = model.diffusion.path, experiment.objective
     with _seeded(experiment.seed, "init of the weighting"):
         weighting = _built(WEIGHTINGS, experiment.weighting, shape.std)
+    teacher = OBJECTIVES.part(chosen.name).traits.teacher
+    dependent = not COUPLINGS.part(experiment.coupling.name).traits.independent
     return Objective(
-        _built(LEVELS, experiment.levels, path),
-        LOSSES.configure(experiment.loss.name, experiment.loss.options),
-        weighting.to(path.angle.device) if isinstance(weighting, nn.Module) else weighting,
+        levels=_built(LEVELS, experiment.levels, path),
+        loss=LOSSES.configure(experiment.loss.name, experiment.loss.options),
+        weighting=weighting.to(path.angle.device) if isinstance(weighting, nn.Module) else weighting,
+        space=None if experiment.loss_space is None else _built(TARGETS, experiment.loss_space, shape.std),
+        coupling=_built(COUPLINGS, experiment.coupling, sampled) if dependent else None,
+        compute=OBJECTIVES.configure(chosen.name, chosen.options),
+        teacher=None if teacher is None else teacher(chosen.options, experiment.train.images),
     )
 
 

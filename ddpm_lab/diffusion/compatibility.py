@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import torch
 from torch import nn
@@ -13,7 +13,9 @@ from ddpm_lab.diffusion.model import Model, Objective
 from ddpm_lab.diffusion.process import Diffusion
 from ddpm_lab.diffusion.stability import amplification
 from registry.blame import on_behalf_of
+from registry.couplings import COUPLINGS
 from registry.errors import BadInput
+from registry.objectives import OBJECTIVES
 from registry.path import NoisePath
 from registry.samplers import SAMPLERS
 from registry.traits import Setting
@@ -40,6 +42,7 @@ def require_fit(experiment: Experiment, model: Model, objective: Objective) -> N
     Raises:
         BadInput: the target cannot tell x_0 at some level, a weight is not finite, or levels lack a density that is needed.
     """
+    _require_served(experiment, model)
     diffusion = model.diffusion
     with on_behalf_of("targets", experiment.target.name, FAILS):
         to_x0, _ = diffusion.target.gain(*diffusion.path.at(_all(diffusion.path)))
@@ -61,6 +64,39 @@ def require_fit(experiment: Experiment, model: Model, objective: Objective) -> N
                 f"weighting: '{experiment.weighting.name}' of target '{experiment.target.name}' is infinite at level {first:g};"
                 " take another weighting, target or schedule"
             )
+
+
+def _require_served(experiment: Experiment, model: Model) -> None:
+    """Refuse what the objective's network, or the coupling, is not for."""
+    objective, sampler = experiment.objective.name, experiment.sampling.sampler.name
+    traits, takes = OBJECTIVES.part(objective).traits, SAMPLERS.part(sampler).traits.takes
+    if not takes & traits.network:
+        fitting = [part.name for part in SAMPLERS if part.traits.takes & traits.network]
+        raise BadInput(
+            f"sampling.sampler: '{sampler}' needs a network that is a {_either(takes)}, and objective '{objective}' trains a"
+            f" {_either(traits.network)}; take {' or '.join(fitting)}"
+        )
+    if not traits.weighting:
+        usual = Experiment.model_fields["weighting"].default.name
+        unused = {"weighting": experiment.weighting.name != usual, "loss_space": experiment.loss_space is not None,
+                  "variance": bool(model.variance.extra_channels)}  # fmt: skip
+        for key in (key for key, given in unused.items() if given):
+            raise BadInput(f"{key}: objective '{objective}' weighs its images itself, and would ignore it; leave it out")
+    if not COUPLINGS.part(experiment.coupling.name).traits.independent:
+        because = (
+            f"with coupling '{experiment.coupling.name}' noise and image depend on each other, so what the network predicts"
+        )
+        if amplification(*build_sampler(experiment.sampling, model)).stochastic:
+            raise BadInput(
+                f"sampling.sampler: {because} is not the score, and '{sampler}' adds noise on the way; take ddim, or another"
+                " sampler without noise"
+            )
+        if model.variance.bound:
+            raise BadInput(f"variance: {because} gives no bound; take fixed_small")
+
+
+def _either(names: Iterable[str]) -> str:
+    return " or ".join(sorted(names)).replace("_", " ")
 
 
 def warnings(experiment: Experiment, model: Model, objective: Objective, std: float) -> Iterator[str]:

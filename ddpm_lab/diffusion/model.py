@@ -8,15 +8,19 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ddpm_lab.diffusion.process import Diffusion
+from ddpm_lab.diffusion.process import Diffusion, Network
+from registry.averages import Decay
+from registry.couplings import Coupling
 from registry.datasets import ImageSet
 from registry.errors import BadInput
 from registry.guidance import ConditionalDenoise
 from registry.levels import KnownLevels, Levels
 from registry.losses import Loss
+from registry.objectives import ImageLoss
 from registry.options import Side
 from registry.path import NoisePath
-from registry.samplers import Grid, Sampler
+from registry.samplers import Denoise, Grid, Sampler
+from registry.targets import Target
 from registry.variances import Variance
 from registry.weightings import Weighting, per_log_snr
 
@@ -45,6 +49,7 @@ class Model:
     network: nn.Module
     variance: Variance
     classes: int | None  # of the network; None where it is unconditional
+    denoises: bool = True  # whether it was trained to predict noise that is independent of the image, as held-out metrics ask
 
 
 @dataclass(frozen=True)
@@ -54,6 +59,10 @@ class Objective:
     levels: Levels
     loss: Loss
     weighting: Weighting | nn.Module  # a module is learned with the network
+    compute: ImageLoss  # the loss of each image [B], which may use the three above
+    space: Target | None = None  # what the loss compares; None: the network's own target
+    coupling: Coupling | None = None  # None: each image with the noise that was drawn for it
+    teacher: Decay | None = None  # how the average forgets that the objective learns from
 
     def density(self, level: Tensor, importance: Tensor) -> Tensor:
         """The density over log SNR [B] of the levels as the step weighs them, by their importance.
@@ -73,7 +82,7 @@ class Objective:
         weighting = self.weighting
         assert not isinstance(weighting, nn.Module)  # a learned one gives no weight
         density = self.density(level, importance) if per_log_snr(weighting) else None
-        return diffusion.weight(weighting, level, density)
+        return diffusion.weight(weighting, level, density, self.space)
 
     def bound_weight(self, path: NoisePath, level: Tensor, importance: Tensor) -> Tensor:
         """The weight [B], float32, of each term of the variational bound, besides its importance.
@@ -93,3 +102,11 @@ class Procedure:
     guidance: Callable[[ConditionalDenoise], ConditionalDenoise]
     grid: Grid
     clip: bool | float
+
+    def denoise(self, diffusion: Diffusion, network: Network, y: Tensor | None) -> Denoise:
+        """What its sampler calls for images of the classes y [B], or of none."""
+        estimates: list[Tensor] | None = [] if diffusion.self_conditioning else None
+        return diffusion.sampling(
+            self.guidance(diffusion.conditional(network, None, estimates)), y, self.clip,
+            lambda to: self.guidance(diffusion.conditional(network, to, estimates)), estimates,
+        )  # fmt: skip

@@ -56,7 +56,7 @@ class Drawing:
         bad = torch.zeros((), dtype=torch.long)
         for start in distributed.dealt(range(0, count, batch)):
             indices = range(start, min(start + batch, count))
-            images = self._draw(indices, seed, labels, seen=None)
+            images = self.unrounded(indices, seed, labels, seen=None)
             bad += (~images.isfinite()).flatten(1).any(dim=1).sum().cpu()
             yield start, to_uint8(images).cpu()
         if wrong := int(distributed.sum_of(bad)):
@@ -65,26 +65,26 @@ class Drawing:
     def trajectory(self, count: int, seed: int, labels: Tensor | None, frames: int) -> Tensor:
         """How `count` images come about: uint8 [frames, count, C, H, W], the first pure noise, the last the images."""
         seen: list[Tensor] = []
-        seen.append(self._draw(range(count), seed, labels, seen))
+        seen.append(self.unrounded(range(count), seed, labels, seen))
         chosen = torch.linspace(0, len(seen) - 1, frames).round().long()
         return torch.stack([to_uint8(seen[int(i)]) for i in chosen]).cpu()
 
     @torch.inference_mode()
-    def _draw(self, indices: range, seed: int, labels: Tensor | None, seen: list[Tensor] | None) -> Tensor:
+    def unrounded(self, indices: range, seed: int, labels: Tensor | None, seen: list[Tensor] | None = None) -> Tensor:
+        """The images of these numbers before they are quantised, [n, C, H, W]; `seen` gets each that the network is shown."""
         noise = ImageNoise(seed, indices, self.shape, self.device)
         y = None if labels is None else labels[indices.start : indices.stop].to(self.device)
         diffusion, procedure = self.model.diffusion, self.procedure
         with autocast(self.precision, self.device):
-            guided = procedure.guidance(diffusion.conditional(self.network))
-            denoise = diffusion.sampling(guided, y, procedure.clip)
+            denoise = procedure.denoise(diffusion, self.network, y)
             return procedure.sampler(denoise if seen is None else _watched(denoise, seen), procedure.grid, noise)
 
 
 def _watched(denoise: Denoise, seen: list[Tensor]) -> Denoise:
     """The same denoiser, noting down each image that it is shown."""
 
-    def watched(x: Tensor, level: Tensor) -> Denoised:
+    def watched(x: Tensor, level: Tensor, to: Tensor | None = None) -> Denoised:
         seen.append(x)
-        return denoise(x, level)
+        return denoise(x, level, to)
 
     return watched

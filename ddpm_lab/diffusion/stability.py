@@ -29,7 +29,7 @@ def amplification(sampler: Callable[[Denoise, Grid, Noise], Tensor], grid: Grid)
     columns = 4 * len(grid)  # as many evaluations are told apart
     found, seen, drawn = [0.0], 0, 0
 
-    def denoise(x: Tensor, level: Tensor) -> Denoised:
+    def denoise(x: Tensor, level: Tensor, to: Tensor | None = None) -> Denoised:
         nonlocal seen
         alpha, sigma = grid.path.at(level)
         found.append(float(x.abs().sum() / (alpha**2 + sigma**2).sqrt()))

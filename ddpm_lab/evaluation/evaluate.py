@@ -76,4 +76,9 @@ def evaluate_images(
             records += in_pixels(sample, data, device, generation, pixels) if pixels else []
     if not is_main():
         return []
-    return [*records, *of_network(drawing, data, total, generation, network)] if drawing and network else records
+    if drawing is None or not network:
+        return records
+    if not drawing.model.denoises:
+        why = "its network is no denoiser of independent noise, of which this metric is"
+        return [*records, *(unavailable(metric, "network", why) for metric in network)]
+    return [*records, *of_network(drawing, data, total, generation, network)]

@@ -1,8 +1,6 @@
-"""The loss of a batch, on one page: what is random about a step, and what it is weighed by."""
+"""The loss of a batch: what is random about a step, and what the objective makes of it."""
 
 from __future__ import annotations
-
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -10,20 +8,10 @@ from torch import Tensor, nn
 from ddpm_lab.config.schema import Train
 from ddpm_lab.diffusion.model import Model, Objective
 from ddpm_lab.diffusion.process import Network, to_unit
-from ddpm_lab.diffusion.vlb import bound_term
 from ddpm_lab.runtime import distributed
 from ddpm_lab.runtime.seeding import generator
-from registry.samplers import Denoised
-
-
-class Batch(NamedTuple):
-    """This process's share of a global batch, with all that is random about its step."""
-
-    x0: Tensor  # [B, C, H, W] in [-1, 1]
-    y: Tensor | None  # [B]; K where the label was dropped
-    eps: Tensor  # [B, C, H, W]
-    level: Tensor  # [B]
-    importance: Tensor  # [B]
+from ddpm_lab.training.learner import START, ModelLearner, Moment
+from registry.objectives import Batch
 
 
 def draw_batch(
@@ -43,32 +31,26 @@ def draw_batch(
     if train.flip:
         flip = share(torch.rand(count, 1, 1, 1, generator=rng("flip"), device=device) < 0.5)
         x0 = torch.where(flip, x0.flip(3), x0)
+    classes = labels
     if labels is not None:
         drop = share(torch.rand(count, generator=rng("label dropout"), device=device) < train.label_dropout)
         labels = labels.masked_fill(drop, no_class)
-    eps = share(torch.randn(count, *x0.shape[1:], generator=rng("noise"), device=device))
+    eps = torch.randn(count, *x0.shape[1:], generator=rng("noise"), device=device)
+    if objective.coupling is None:
+        eps = share(eps)
+    else:  # pairs are made in the global batch, so that the number of processes changes none
+        everyone = None if classes is None else distributed.in_turn(classes)
+        x0, eps = map(share, objective.coupling(distributed.in_turn(x0), eps, everyone, rng("coupling")))
     level, importance = objective.levels(count, rng("level"))
     return Batch(x0, labels, eps, share(level), share(importance))
 
 
-def training_loss(model: Model, objective: Objective, network: Network, batch: Batch) -> Tensor:
-    """The weighted loss of each image of a batch (Ho et al. 2020, algorithm 1): [B]. The step weighs by importance."""
-    x0, y, eps, level, importance = batch
-    diffusion, variance, channels = model.diffusion, model.variance, x0.shape[1]
-    alpha, sigma = diffusion.point(level, like=x0)
-    x_t = alpha * x0 + sigma * eps  # Kingma et al. 2021, eq. 1
-    output = diffusion.predict(network, x_t, level, y)
-    prediction, extra = output[:, :channels], output[:, channels:]
-    target = diffusion.target.of(x0, eps, alpha, sigma)
-    loss = objective.loss(prediction, target).flatten(1).mean(dim=1)  # [B, C, H, W] -> [B]
-    if isinstance(objective.weighting, nn.Module):
-        log_variance = objective.weighting(*diffusion.snr(level))
-        loss = loss / log_variance.exp() + log_variance  # Karras et al. 2024, EDM2, appendix B
-    else:
-        loss = objective.weight(diffusion, level, importance) * loss
-    if variance.bound:
-        # Only the variance learns from the bound (Nichol & Dhariwal 2021, section 3.1).
-        seen = Denoised(*diffusion.target.split(prediction.detach(), x_t, alpha, sigma), extra)
-        weight = variance.bound * objective.bound_weight(diffusion.path, level, importance)
-        loss = loss + weight * bound_term(diffusion, variance, x0, x_t, level, seen)
-    return loss
+def training_loss(
+    model: Model, objective: Objective, network: Network, batch: Batch, moment: Moment = START,
+    averaged: nn.Module | None = None,
+) -> Tensor:  # fmt: skip
+    """The loss of each image of a batch, as the objective has it: [B]. The step weighs by importance.
+
+    `network` is the model's as it is to be called, `averaged` the objective's teacher.
+    """
+    return objective.compute(ModelLearner(model, objective, network, averaged, moment), batch)

@@ -25,10 +25,12 @@ from ddpm_lab.runtime.signals import Interrupted, stop_signals
 from ddpm_lab.training.batches import Feed
 from ddpm_lab.training.callback import Callback
 from ddpm_lab.training.ema import Average
-from ddpm_lab.training.loss import Batch, draw_batch, training_loss
+from ddpm_lab.training.learner import Moment
+from ddpm_lab.training.loss import draw_batch, training_loss
 from registry.blame import on_behalf_of
 from registry.datasets import Images
 from registry.levels import AdaptiveLevels
+from registry.objectives import Batch
 from registry.optimizers import OPTIMIZERS
 
 ROWS = 200  # so many rows of metrics in a whole run
@@ -68,6 +70,7 @@ class Trainer:
         train = self.experiment.train
         self.network: nn.Module = self.model.network
         self.device = next(self.network.parameters()).device
+        self.teacher = Average(self.network, self.objective.teacher) if self.objective.teacher else None
         self.averages = {name: Average(self.network, build_average(choice)) for name, choice in train.averages.items()}
         optimizer = train.optimizer
         with on_behalf_of("optimizers", optimizer.name, "takes no step"):
@@ -116,10 +119,12 @@ class Trainer:
         # Dropout's masks, too, are a function of the step; each process has its own, for its own images.
         restart(self._layers, self.experiment.seed, "layers", self.images, distributed.rank())
         objective = self.objective if self._weighting is None else replace(self.objective, weighting=self._weighting)
+        teacher = self.teacher.network if self.teacher else None
         loss, losses = torch.zeros((), device=self.device), list[Tensor]()
-        for part, last in _parts(batch, train.accumulate):
-            with autocast(self.precision, self.device), self._alone(not last):
-                each = training_loss(self.model, objective, self._parallel, part)
+        for number, part in enumerate(_parts(batch, train.accumulate)):
+            moment = self._moment(self.images // train.batch, number)
+            with autocast(self.precision, self.device), self._alone(number < train.accumulate - 1):
+                each = training_loss(self.model, objective, self._parallel, part, moment, teacher)
                 share = (part.importance.float() * each).mean() / train.accumulate
                 share.backward()  # type: ignore[no-untyped-call]
             loss += share.detach()
@@ -139,7 +144,7 @@ class Trainer:
         if isinstance(self.objective.levels, AdaptiveLevels):
             self.objective.levels.update(distributed.in_turn(batch.level), distributed.in_turn(torch.cat(losses)))
         self.images += train.batch
-        for average in self.averages.values():
+        for average in [*self.averages.values(), *([self.teacher] if self.teacher else [])]:
             average.update(self.images, train.batch)
         self._losses.append(loss)
         return norm
@@ -216,9 +221,11 @@ class Trainer:
         }
 
     def _stateful(self) -> dict[str, Any]:
-        """What of the objective changes in training: levels that adapt, a weighting that is learned."""
+        """What of the objective changes in training: levels that adapt, a weighting that is learned, its teacher."""
         levels, weighting = self.objective.levels, self.objective.weighting
         found: dict[str, Any] = {"levels": levels} if isinstance(levels, AdaptiveLevels) else {}
+        if self.teacher:
+            found["teacher"] = self.teacher.network
         return found | ({"weighting": weighting} if isinstance(weighting, nn.Module) else {})
 
     def load_state(self, state: dict[str, Any]) -> None:
@@ -231,6 +238,12 @@ class Trainer:
         self.optimizer.load_state_dict(state["optimizer"])
         self.images, self.seconds, self.skipped = state["images"], state["seconds"], state["skipped"]
         self._losses = [torch.tensor(loss, device=self.device) for loss in state["losses"]]
+
+    def _moment(self, step: int, part: int | None = None) -> Moment:
+        """That of a step, or of one of the parts that its batch is worked on in."""
+        train = self.experiment.train
+        parts = (0, 1) if part is None else (part, train.accumulate)
+        return Moment(self.experiment.seed, step, step * train.batch / self.total, train.batch, *parts)
 
     def _alone(self, alone: bool) -> contextlib.AbstractContextManager[None]:
         """Gradients meet those of the other processes only at the last part of a batch."""
@@ -257,7 +270,9 @@ class Trainer:
         """What happened, with the levels of the images whose own loss is NaN or infinite, where the weights can still tell."""
         train = self.experiment.train
         with torch.no_grad(), autocast(self.precision, self.device):
-            guilty = ~training_loss(self.model, self.objective, self.network, batch).isfinite()
+            teacher = self.teacher.network if self.teacher else None
+            losses = training_loss(self.model, self.objective, self.network, batch, self._moment(step), teacher)
+            guilty = ~losses.isfinite()
         levels, guilty = distributed.in_turn(batch.level), distributed.in_turn(guilty.float()) > 0
         levels = levels[guilty] if untouched and bool(guilty.any()) else levels
         low, high = float(levels.min()), float(levels.max())
@@ -276,8 +291,7 @@ def _generator_of(device: torch.device) -> torch.Generator:
     return torch.cuda.default_generators[index]  # type: ignore[no-any-return]
 
 
-def _parts(batch: Batch, accumulate: int) -> Iterator[tuple[Batch, bool]]:
-    """A batch in so many parts, and whether a part is the last."""
+def _parts(batch: Batch, accumulate: int) -> Iterator[Batch]:
+    """A batch in so many parts."""
     pieces: list[Any] = [[None] * accumulate if tensor is None else tensor.chunk(accumulate) for tensor in batch]
-    for number, piece in enumerate(zip(*pieces, strict=True)):
-        yield Batch(*piece), number == accumulate - 1
+    return (Batch(*piece) for piece in zip(*pieces, strict=True))

@@ -16,10 +16,12 @@ from ddpm_lab.diffusion.build import build_average
 from ddpm_lab.diffusion.model import Model, Objective, Procedure
 from ddpm_lab.diffusion.process import Network
 from ddpm_lab.runtime.device import Precision, autocast
-from ddpm_lab.training.loss import Batch, draw_batch, training_loss
+from ddpm_lab.training.learner import Moment
+from ddpm_lab.training.loss import draw_batch, training_loss
 from registry.blame import on_behalf_of
 from registry.datasets import ImageSet
 from registry.levels import AdaptiveLevels
+from registry.objectives import Batch
 from registry.samplers import Denoised, Grid
 
 IMAGES = 2
@@ -85,8 +87,11 @@ def _learn(experiment: Experiment, model: Model, objective: Objective, batch: Ba
         else:
             _require(diffusion.weight(objective.weighting, batch.level), (IMAGES,), "weights")
     # The whole once more, as in a step: what only fails together, such as a gradient that nobody gives.
+    moment = Moment(experiment.seed, 0, 0.0, IMAGES)
+    with on_behalf_of("objectives", experiment.objective.name, FAILS):
+        _require(training_loss(model, objective, model.network, batch, moment, model.network), (IMAGES,), "losses")
     with on_behalf_of("backbones", experiment.backbone.name, "cannot be trained"):
-        losses = training_loss(model, objective, model.network, batch)
+        losses = training_loss(model, objective, model.network, batch, moment, model.network)
         losses.mean().backward()  # type: ignore[no-untyped-call]
     if isinstance(objective.levels, AdaptiveLevels):
         with on_behalf_of("levels", experiment.levels.name, FAILS):
@@ -109,14 +114,14 @@ def _sample(experiment: Experiment, model: Model, procedure: Procedure, batch: B
     network: Network = model.network.eval()
     y = None if model.classes is None else torch.zeros(IMAGES, dtype=torch.long, device=levels.device)
     with on_behalf_of("guidance", sampling.guidance.name, FAILS):
-        guided = procedure.guidance(diffusion.conditional(network))
+        guided = procedure.guidance(diffusion.conditional(network))  # without what comes from step to step
         found = Denoised(*guided(batch.eps, levels[0], y))
         _require(found.x0, shape, "an x_0")
         _require(found.eps, shape, "an eps")
     few = levels[torch.linspace(0, len(levels) - 1, min(STEPS, len(levels))).round().long().to(levels.device)]
     with on_behalf_of("samplers", sampling.sampler.name, FAILS):
         grid = Grid(path, few, model.variance)
-        denoise = diffusion.sampling(guided, y, procedure.clip)
+        denoise = procedure.denoise(diffusion, network, y)
         _require(procedure.sampler(denoise, grid, lambda: torch.randn_like(batch.eps)), shape, "images")
 
 

@@ -20,6 +20,7 @@ SWEEP = "a distribution of W&B's sweep files"
 SPACE = "a value of `Weighting.space`, which is x0, eps or target"
 PLAIN = "what a plain file of images is measured with where nobody says with what"
 KIND = "a kind of path, and no schedule"
+TRIED = "what objectives are tried with"
 ARITHMETIC = "fp32 or bf16, and no metric"
 # (file, name or module) -> why it may stand there.
 EXCEPTIONS = {
@@ -27,8 +28,10 @@ EXCEPTIONS = {
     ("config/schema.py", "classifier_free"): DEFAULT,
     ("config/schema.py", "constant"): DEFAULT,
     ("config/schema.py", "ddim"): DEFAULT,
+    ("config/schema.py", "denoising"): DEFAULT,
     ("config/schema.py", "exponential"): DEFAULT,
     ("config/schema.py", "fixed_small"): DEFAULT,
+    ("config/schema.py", "independent"): DEFAULT,
     ("config/schema.py", "uniform"): DEFAULT,
     ("config/learning_rate.py", "constant"): RATE,
     ("config/learning_rate.py", "cosine"): RATE,
@@ -38,6 +41,8 @@ EXCEPTIONS = {
     ("diffusion/process.py", "x0"): SPACE,
     ("testing/learning.py", "x0"): SPACE,
     ("testing/promises.py", "flow"): KIND,
+    ("testing/objectives.py", "flow"): KIND,
+    **{("testing/objectives.py", name): TRIED for name in ("constant", "fixed_small", "l2", "mlp", "uniform", "velocity")},
     ("testing/sampling.py", "fixed_small"): "the variance that samplers and options are tried with",
     ("cli/evaluate.py", "fashion_cnn"): PLAIN,
     ("cli/evaluate.py", "fashion_mnist"): PLAIN,

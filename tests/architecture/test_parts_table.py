@@ -12,6 +12,7 @@ from ddpm_lab.diffusion.build import build_data, build_model, build_objective, b
 from ddpm_lab.diffusion.compatibility import require_fit
 from ddpm_lab.diffusion.model import DataShape
 from ddpm_lab.diffusion.sampling import Drawing
+from ddpm_lab.inference.pairs import pairs_of
 from ddpm_lab.inference.trained_run import guides
 from ddpm_lab.training.trainer import Trainer
 from registry.backbones import BACKBONES
@@ -64,7 +65,7 @@ def test_a_line_shows_its_part(
     ).experiment
     shape = DataShape.of(data := build_data(tiny))
     model = build_model(tiny, shape, torch.device("cpu"))
-    objective = build_objective(tiny, shape, model)
+    objective = build_objective(tiny, shape, model, pairs_of(tiny, shape, torch.device("cpu")))
     require_fit(tiny, model, objective)
     procedure = build_procedure(tiny.sampling, model, guides(model, shape, None))
     trainer = Trainer(tiny, model, objective, data.train, "fp32")

@@ -19,6 +19,7 @@ from ddpm_lab.diffusion.process import Diffusion
 from registry.errors import BadInput
 from registry.levels import LEVELS, AdaptiveLevels, Levels
 from registry.losses import LOSSES
+from registry.objectives.denoising import denoising
 from registry.path import NoisePath
 from registry.schedules import SCHEDULES
 from registry.targets import TARGETS
@@ -39,7 +40,7 @@ class UnitGain:
 
 
 def _objective(levels: Levels, weighting: str) -> Objective:
-    return Objective(levels, LOSSES.configure("l2", {}), WEIGHTINGS.configure(weighting, {})(0.7))
+    return Objective(levels, LOSSES.configure("l2", {}), WEIGHTINGS.configure(weighting, {})(0.7), denoising)
 
 
 @cache

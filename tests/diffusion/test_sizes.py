@@ -9,6 +9,7 @@ from ddpm_lab.diffusion.model import Model, Objective
 from ddpm_lab.diffusion.process import Diffusion
 from registry.levels import LEVELS
 from registry.losses import LOSSES
+from registry.objectives.denoising import denoising
 from registry.schedules import SCHEDULES
 from registry.targets import TARGETS
 from registry.variances import VARIANCES
@@ -23,7 +24,7 @@ def _lines(schedule: str, target: str, std: float) -> list[str]:
     diffusion = Diffusion(path, TARGETS.configure(target, {})(std))
     model = Model(diffusion, torch.nn.Identity(), VARIANCES.configure("fixed_small", {})(), None)
     weighting = WEIGHTINGS.configure("constant", {})(std)
-    objective = Objective(LEVELS.configure("uniform", {})(path), LOSSES.configure("l2", {}), weighting)
+    objective = Objective(LEVELS.configure("uniform", {})(path), LOSSES.configure("l2", {}), weighting, denoising)
     return [line for line in warnings(experiment, model, objective, std) if line.startswith(f"target '{target}'")]
 
 

@@ -12,9 +12,11 @@ from torch.distributions import Normal
 from ddpm_lab.diffusion.model import Model, Objective
 from ddpm_lab.diffusion.process import Diffusion
 from ddpm_lab.diffusion.vlb import bound_term, discretized_log_likelihood, gaussian_kl
-from ddpm_lab.training.loss import Batch, training_loss
+from ddpm_lab.training.loss import training_loss
 from registry.levels import LEVELS
 from registry.losses import LOSSES
+from registry.objectives import Batch
+from registry.objectives.denoising import denoising
 from registry.path import Kind, NoisePath
 from registry.samplers import Denoised
 from registry.schedules.linear import linear
@@ -154,7 +156,7 @@ def test_what_the_variance_learns_from_is_the_bound(kind: Kind, steps: int, end:
 
     # Wide, so that the few levels near the ends, which count for all that are not sampled there, are not too few.
     made = LEVELS.configure(levels, {"std": 2.0} if levels == "logit_normal" else {})(path)
-    objective = Objective(made, LOSSES.configure("l2", {}), WEIGHTINGS.configure("constant", {})(SPREAD))
+    objective = Objective(made, LOSSES.configure("l2", {}), WEIGHTINGS.configure("constant", {})(SPREAD), denoising)
     level, importance = made(count, rng)
     batch = Batch(x0[:, None, None, None], None, torch.randn(count, 1, 1, 1, generator=rng).double(), level, importance)
     losses = []

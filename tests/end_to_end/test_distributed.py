@@ -98,6 +98,59 @@ def test_two_processes_train_and_measure_as_one(quick: Quick, launched: Two, tmp
     assert other["FID"] == pytest.approx(one["FID"], rel=1e-3)
 
 
+# One file, outside of the repository: a second noise level, a derivative, random numbers of its own, a teacher.
+OBJECTIVE = """
+import torch
+
+from registry.objectives import OBJECTIVES, ObjectiveTraits
+from registry.objectives.straight import tau, velocity
+
+
+def _teacher(options, images):
+    return lambda seen, batch: 0.5
+
+
+@OBJECTIVES.register(
+    "mine", ObjectiveTraits(network=frozenset({"flow_map"}), second_level=True, teacher=_teacher, weighting=False)
+)
+def mine(learner, batch):
+    "Half MeanFlow, half distillation; no source."
+    to = batch.level * learner.uniform("second level")
+
+    def straight(level):
+        return (1 - tau(learner, level)) * batch.x0 + tau(learner, level) * batch.eps
+
+    def mean(level):
+        return velocity(learner, learner.frozen, straight(level), level, batch.y, to)
+
+    slope = learner.derivative(mean, batch.level) / learner.derivative(lambda level: tau(learner, level), batch.level)
+    gap = tau(learner, batch.level) - tau(learner, to)
+    seen = velocity(learner, learner.teacher, straight(batch.level), batch.level, batch.y, to)
+    target = (batch.eps - batch.x0 - gap * slope + seen) / 2
+    return learner.distance(velocity(learner, learner.predict, straight(batch.level), batch.level, batch.y, to), target)
+"""
+
+
+def test_an_objective_of_one_file_and_pairs_of_the_whole_batch_are_the_same_on_two_processes(
+    quick: Quick, two: Two, tmp_path: Path
+) -> None:
+    (tmp_path / "mine.py").write_text(OBJECTIVE)
+    mine = [
+        f"plugins=[{tmp_path / 'mine.py'}]", "objective=mine", "coupling=optimal_transport", "classes=true", "schedule=flow",
+        "target=velocity", "sampling.sampler=flow_map", "train.accumulate=2", "evaluate.every=null", "train.images=160",
+    ]  # fmt: skip
+    for name, command in (("one", quick), ("two", two)):
+        done = command("run", "smoke", *FEW, *mine, "--results", tmp_path / name)
+        assert done.returncode == 0, done.stderr
+    one, both = (_rows(tmp_path / name / "latest") for name in ("one", "two"))
+    losses = [[row["loss"] for row in rows if "loss" in row] for rows in (one, both)]
+    assert len(losses[0]) == 5
+    assert losses[1] == pytest.approx(losses[0], rel=1e-4)
+    weights, others = (load_file(tmp_path / name / "latest/raw.safetensors") for name in ("one", "two"))
+    assert max(float(np.abs(weights[name] - others[name]).max()) for name in weights) < 1e-5
+    assert "embed_noise.second.layers.0.weight" in weights
+
+
 def test_a_curve_is_the_same_on_two_processes(quick: Quick, two: Two, smoke_run: Path, tmp_path: Path) -> None:
     found = []
     for name, command in (("one", quick), ("two", two)):

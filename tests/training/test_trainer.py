@@ -76,10 +76,13 @@ def test_the_same_seed_gives_the_same_bits_and_another_seed_does_not() -> None:
 LEARNED = ["levels={name: importance, bins: 4, history: 2}", "weighting=uncertainty", "variance=learned_range"]
 SEVERAL = ["train.ema=[{half_life: 96}, {name: power, std: 0.1}, {name: power, std: 0.25}]"]
 DROPOUT = ["backbone={name: adm_unet, width: 32, multipliers: [1, 2], blocks: 1, head_channels: 32, dropout: 0.3}"]
+JUMPS = ["objective={name: shortcut, share: 0.5}", "classes=true", "self_conditioning=true"]
+HALVED = ["objective={name: progressive, steps: 8, halvings: 3}", "coupling=optimal_transport"]
 
 
 @pytest.mark.parametrize(
-    "options", [[], ["classes=true", "train.flip=true", "train.optimizer.name=SGD"], LEARNED, DROPOUT, SEVERAL]
+    "options",
+    [[], ["classes=true", "train.flip=true", "train.optimizer.name=SGD"], LEARNED, DROPOUT, SEVERAL, JUMPS, HALVED],
 )
 def test_a_run_resumed_from_a_checkpoint_ends_in_the_same_bits(tmp_path: Path, options: list[str]) -> None:
     options = [*options, "train.checkpoint_every=160"]
@@ -90,11 +93,11 @@ def test_a_run_resumed_from_a_checkpoint_ends_in_the_same_bits(tmp_path: Path, o
     assert _same(whole, _train(resumed))
 
 
-def test_accumulation_gives_the_gradient_of_the_whole_batch() -> None:
-    whole, parts = _trainer(), _trainer("train.accumulate=4")
+@pytest.mark.parametrize("options", [[], JUMPS, ["objective=mean_flow"], ["objective=consistency"]], ids=str)
+def test_accumulation_gives_the_gradient_of_the_whole_batch(options: list[str]) -> None:
+    whole, parts = _trainer(*options), _trainer(*options, "train.accumulate=4")
     for trainer in (whole, parts):
-        images, train = trainer.data.images[:32], trainer.experiment.train
-        batch = draw_batch(images, None, 0, trainer.objective, train, 0, 0)
+        batch = trainer.batch(0)
         trainer.optimizer.step = lambda: None  # type: ignore[assignment]
         trainer.optimizer.zero_grad = lambda set_to_none: None  # type: ignore[assignment]
         trainer.step(batch)
