@@ -45,6 +45,8 @@ def lines(recipe: Recipe, device_name: str | None, full: bool = False) -> Iterat
     flops = prepared.flops_per_image
     counted = "" if flops is None else f", {flops / 1e9:.3f} GFLOP per image forward"
     yield f"network     {prepared.parameters:,} parameters{counted}"
+    if prepared.start:
+        yield f"start       {prepared.start.describe()}"
     path = prepared.model.diffusion.path
     yield f"path        {experiment.schedule.name}, T = {path.steps}, terminal SNR {terminal_snr(path):.2e}"
     for choice in suited_first(experiment.evaluate.features, data):
@@ -88,6 +90,11 @@ def _expected_time(prepared: Prepared) -> Iterator[str]:
     per_step = _seconds(lambda: trainer.step(batch), trainer.device)
     training, speed = per_step * trainer.total / train.batch, train.batch / per_step
     yield f"training    {trainer.total:,} images, about {clock(training)} ({speed:,.0f} images/s on an idle machine)"
+    if (start := prepared.start) and start.images is not None and start.seconds is not None:
+        yield (
+            f"in all      {start.images + trainer.total:,} images, {clock(start.seconds + training)}: with the"
+            f" {clock(start.seconds)} of the weights that it starts from"
+        )
     count = min(64, experiment.evaluate.n)
     level = torch.zeros(count, dtype=torch.float64, device=trainer.device)
     noisy = torch.zeros(count, *prepared.shape.image_shape, device=trainer.device)

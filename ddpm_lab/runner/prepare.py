@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -16,6 +17,8 @@ from ddpm_lab.diffusion.cost import flops_if_countable, parameter_count
 from ddpm_lab.diffusion.model import DataShape, Model, Procedure
 from ddpm_lab.diffusion.sampling import Drawing
 from ddpm_lab.evaluation.extractors import tried_extractor
+from ddpm_lab.inference.pairs import pairs_of
+from ddpm_lab.inference.starting_weights import StartingWeights, begin_from
 from ddpm_lab.inference.trained_run import guides
 from ddpm_lab.runtime import distributed
 from ddpm_lab.runtime.device import Precision, pick_precision
@@ -38,6 +41,7 @@ class Prepared:
     model: Model
     procedure: Procedure
     trainer: Trainer
+    start: StartingWeights | None  # None too where a checkpoint takes their place
 
     def sampler(self, network: nn.Module) -> Drawing:
         """What samples images by that network, with the experiment's procedure."""
@@ -66,10 +70,14 @@ class Prepared:
         return warnings(self.experiment, self.model, self.trainer.objective, self.shape.std)
 
 
-def prepare(experiment: Experiment, device: torch.device, threads: Callable[[], int]) -> Prepared:
+def prepare(
+    experiment: Experiment, device: torch.device, threads: Callable[[], int], begins: Callable[[], bool] = lambda: True,
+    results: Path = Path("results"),
+) -> Prepared:  # fmt: skip
     """Build and try every part of a run.
 
-    `threads` is asked for their number before the data are read, whose statistics depend on it in the last bits.
+    `threads` is asked for their number before the data are read, whose statistics depend on it in the last bits; then `begins`
+    whether the run starts from its first image, and so with the weights that `train.start` names, maybe of a run in `results`.
 
     Raises:
         BadInput: a part cannot be built, fails on two images, or does not fit the others.
@@ -82,12 +90,13 @@ def prepare(experiment: Experiment, device: torch.device, threads: Callable[[], 
         data = build_data(experiment)
     shape = DataShape.of(data)
     model = build_model(experiment, shape, device)
-    objective = build_objective(experiment, shape, model)
+    start = begin_from(experiment.train.start, model.network, results) if experiment.train.start and begins() else None
+    objective = build_objective(experiment, shape, model, pairs_of(experiment, shape, device))
     require_fit(experiment, model, objective)
     procedure = build_procedure(experiment.sampling, model, guides(model, shape, None))
     try_parts(experiment, data, model, objective, procedure, precision)
     trainer = Trainer(experiment, model, objective, data.train, precision)
-    return Prepared(experiment, device, precision, data, shape, model, procedure, trainer)
+    return Prepared(experiment, device, precision, data, shape, model, procedure, trainer, start)
 
 
 def _require_weights(experiment: Experiment) -> None:

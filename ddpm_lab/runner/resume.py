@@ -9,6 +9,7 @@ from typing import Any
 from ddpm_lab.config.layers import first_difference
 from ddpm_lab.config.load import Recipe, dump, load_recipe
 from ddpm_lab.diffusion.model import DataShape
+from ddpm_lab.inference.starting_weights import StartingWeights
 from ddpm_lab.runtime.console import say
 from ddpm_lab.runtime.host import pick_threads
 from ddpm_lab.runtime.redaction import discreet
@@ -52,7 +53,14 @@ class Place:
                 say(f"no unfinished run of {name} in {results}/; starting a new one")
         return pick_threads(self.recipe.experiment.train.threads, self._old.recorded_threads() if self._old else None)
 
-    def open(self, shape: DataShape, environment: dict[str, Any]) -> tuple[RunFolder, State | None]:
+    @property
+    def begins(self) -> bool:
+        """Whether the run starts from its first image: it is new, or has no checkpoint yet."""
+        return self._old is None or Checkpoints(self._old.checkpoints).newest() is None
+
+    def open(
+        self, shape: DataShape, environment: dict[str, Any], start: StartingWeights | None
+    ) -> tuple[RunFolder, State | None]:  # fmt: skip
         """Make the run's folder, or open that of the run that was found; with the state to resume from, if there is one.
 
         Raises:
@@ -61,6 +69,8 @@ class Place:
         folder, state = (self._create(), None) if self._old is None else self._reopen(self._old)
         write_json(folder.data, dataclasses.asdict(shape))
         write_json(folder.environment, environment)
+        if start is not None:
+            write_json(folder.start, discreet(dataclasses.asdict(start)))
         return folder, state
 
     def _create(self) -> RunFolder:

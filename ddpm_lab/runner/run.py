@@ -15,6 +15,7 @@ from ddpm_lab.reports.result_table import result_lines
 from ddpm_lab.reports.run_report import write_report
 from ddpm_lab.runner.callbacks import RunCallbacks
 from ddpm_lab.runner.prepare import Prepared, prepare
+from ddpm_lab.runner.provenance import code_hash, replaced
 from ddpm_lab.runner.resume import Place
 from ddpm_lab.runtime import distributed
 from ddpm_lab.runtime.console import say
@@ -52,14 +53,23 @@ def begin(recipe: Recipe, results: Path, device: torch.device, resume: bool, run
     """
     require_place(results, recipe.name)
     place = Place(recipe, results, resume, run_id)
-    prepared = prepare(recipe.experiment, device, lambda: distributed.from_main(place.find))
+    from_main = distributed.from_main
+    prepared = prepare(
+        recipe.experiment, device, lambda: from_main(place.find), lambda: from_main(lambda: place.begins), results
+    )  # fmt: skip
     data, train = prepared.data, recipe.experiment.train
     say(f"data: {data.name}, {len(data.train):,} + {len(data.test):,} images, from {data.source}")
+    if prepared.start:
+        say(f"start: {prepared.start.describe()}")
     judges, missing = evaluators(recipe.experiment.evaluate.features, data, device, recipe.experiment.evaluate.wanted)
+
+    if strangers := replaced():
+        say(f"warning: not the lab's own functions: {', '.join(strangers)}; environment.json records it")
 
     def opened() -> tuple[RunFolder, State | None]:
         environment = describe_environment(device, prepared.precision, train.memory_format, train.compile)
-        return place.open(prepared.shape, environment)
+        code = {"code": code_hash(recipe.experiment, (plugin.file for plugin in recipe.plugins)), "replaced": strangers}
+        return place.open(prepared.shape, environment | code, prepared.start)
 
     folder, state = distributed.from_main(opened)
     callbacks = RunCallbacks(prepared, folder, judges)

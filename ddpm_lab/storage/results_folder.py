@@ -90,6 +90,11 @@ def newest_unfinished(results: Path, experiment: str) -> RunFolder | None:
     return None
 
 
+def newest_finished(results: Path, experiment: str) -> RunFolder | None:
+    """The newest run of an experiment that came to its end."""
+    return next((folder for folder in runs(results, experiment) if folder.finished), None)
+
+
 def clear_abandoned(results: Path, experiment: str) -> None:
     """Remove what processes left that were killed before their run had its record, without which nothing can finish it."""
     place = results / experiment

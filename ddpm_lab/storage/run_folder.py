@@ -37,6 +37,7 @@ class RunFolder:
         self.result = path / "result.json"
         self.report = path / "report.html"
         self.data = path / "data.json"
+        self.start = path / "start.json"  # which weights it began from
         self.wandb = path / "wandb.json"  # which W&B run it is; no key
 
     def __reduce__(self) -> tuple[type[RunFolder], tuple[Path]]:

@@ -1,0 +1,109 @@
+"""The weights of another run that a run begins from, and what they have cost so far."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file
+from torch import nn
+
+from ddpm_lab.config.load import load_recipe
+from ddpm_lab.config.schema import Start
+from ddpm_lab.storage.json_text import read_json
+from ddpm_lab.storage.results_folder import newest_finished
+from ddpm_lab.storage.run_folder import RunFolder
+from registry.errors import BadInput, reason
+from registry.files import WEIGHTS, read_file, required
+
+
+@dataclass(frozen=True)
+class StartingWeights:
+    """Which weights a run begins from; images and seconds are those of all training that led to them, where known."""
+
+    run: str
+    weights: str
+    sha256: str
+    images: int | None
+    seconds: float | None
+    left_out: tuple[str, ...]  # tensors of the network that begin anew, because the other has none of that name and shape
+    unused: tuple[str, ...]  # tensors of the other that found no place
+
+    def describe(self) -> str:
+        """One line for `check` and for the log."""
+        cost = "" if self.images is None else f", {self.images:,} images"
+        parts = [f"{len(names)} {what}" for names, what in ((self.left_out, "tensors begin anew"),
+                 (self.unused, "of its tensors find no place")) if names]  # fmt: skip
+        return f"{self.weights} weights of {self.run}{cost}" + "".join(f"; {part}" for part in parts)
+
+
+def begin_from(start: Start, network: nn.Module, results: Path) -> StartingWeights:
+    """Fill the network with the weights of a run or of an exported folder, as far as names and shapes are the same.
+
+    The name of an experiment stands for its newest finished run in `results`.
+
+    Raises:
+        BadInput: there is no such run, its weights cannot be read, or less than half of the network would be theirs.
+    """
+    folder = _folder(start.run, results)
+    experiment = load_recipe(str(folder.experiment)).experiment
+    name = start.weights if start.weights != "auto" else experiment.weights
+    file = folder.weights(name)
+    if not file.is_file():
+        raise BadInput(f"train.start: '{start.run}' has no {name} weights; it has {', '.join(folder.known_weights) or 'none'}")
+    try:
+        theirs = load_file(required(file, WEIGHTS))
+    except BadInput:
+        raise
+    except Exception as error:  # a damaged header can raise almost anything
+        raise BadInput(f"train.start: {file}: these weights cannot be read ({reason(error)})") from None
+    ours = network.state_dict()
+    fitting = {key: value for key, value in theirs.items() if key in ours and ours[key].shape == value.shape}
+    shared, all_ = (sum(value.numel() for value in tensors.values()) for tensors in (fitting, ours))
+    if 2 * shared < all_:
+        raise BadInput(
+            f"train.start: the tensors of '{start.run}' ({experiment.backbone.name}) that have a place in this network make up"
+            f" {shared / all_:.0%} of it; begin with a run of the same backbone and sizes"
+        )
+    network.load_state_dict(fitting, strict=False)
+    digest = hashlib.sha256(read_file(file, WEIGHTS)).hexdigest()
+    images, seconds = _cost(folder)
+    return StartingWeights(
+        str(folder.path), name, digest, images, seconds,
+        tuple(key for key in ours if key not in fitting), tuple(key for key in theirs if key not in fitting),
+    )  # fmt: skip
+
+
+def _folder(name: str, results: Path) -> RunFolder:
+    try:
+        return RunFolder.open(name)
+    except BadInput as error:
+        if "/" in name:
+            raise BadInput(f"train.start: {error}") from None
+        if folder := newest_finished(results, name):
+            return folder
+        raise BadInput(
+            f"train.start: there is no run at '{name}', and no finished run of that experiment in {results}/; `ddpm-lab run"
+            f" {name}` makes one"
+        ) from None
+
+
+def _cost(folder: RunFolder) -> tuple[int | None, float | None]:
+    """Images and seconds of training of a run and of what it began from itself."""
+    try:
+        if folder.result.is_file():
+            result = read_json(folder.result)
+            images, seconds = result["images"], result["training_seconds"]
+        else:
+            last = folder.read_metrics()[-1]
+            images, seconds = last["images"], last.get("train_seconds")
+        before: dict[str, Any] = read_json(folder.start) if folder.start.is_file() else {"images": 0, "seconds": 0.0}
+        return _sum(images, before["images"]), _sum(seconds, before["seconds"])
+    except (OSError, BadInput, LookupError, TypeError):
+        return None, None
+
+
+def _sum(mine: Any, before: Any) -> Any:
+    return None if mine is None or before is None else mine + before

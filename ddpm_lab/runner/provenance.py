@@ -1,0 +1,100 @@
+"""Which code trains a run: a hash of it, and whatever of the lab was replaced while it ran."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import inspect
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import ddpm_lab.diffusion
+import ddpm_lab.training
+import registry
+from ddpm_lab.config.schema import Experiment
+
+OURS = ("ddpm_lab", "registry")
+
+
+def code_hash(experiment: Experiment, plugins: Iterable[Path]) -> str:
+    """12 hexadecimal digits of the code that trains: the mathematics, the step, the parts in use and the plugins.
+
+    Comments, docstrings and layout do not count, nor do parts that are not in use.
+    """
+    files = {file for package in (ddpm_lab.diffusion, ddpm_lab.training) for file in _files(package)}
+    for category, choice in experiment.parts:
+        files |= _with_imports(Path(inspect.getfile(inspect.unwrap(category.part(choice.name).make))))
+    digest = hashlib.sha256()
+    for source in sorted(_bare(file) for file in {*files, *plugins}):
+        digest.update(source.encode())
+    return digest.hexdigest()[:12]
+
+
+def replaced() -> list[str]:
+    """The functions of lab and registry that are not those of their own files, as `module.name`; none in an honest run."""
+    modules = {name: module for name, module in sys.modules.items() if name.split(".")[0] in OURS and _has_source(module)}
+    return sorted({name for module in modules.values() for name in _replaced_in(module)})
+
+
+def _files(package: ModuleType) -> list[Path]:
+    return [file for folder in package.__path__ for file in Path(folder).glob("*.py")]
+
+
+def _with_imports(file: Path) -> set[Path]:
+    """A file and those of the registry that it imports, and so on."""
+    found, todo = set[Path](), [file]
+    while todo:
+        if (file := todo.pop()) in found:
+            continue
+        found.add(file)
+        for node in ast.walk(ast.parse(file.read_text())):
+            module = sys.modules.get(node.module or "") if isinstance(node, ast.ImportFrom) else None
+            if module is not None and module.__name__.split(".")[0] == registry.__name__ and _has_source(module):
+                todo.append(Path(module.__file__ or ""))
+    return found
+
+
+def _bare(file: Path) -> str:
+    """Its syntax, without docstrings and comments."""
+    tree = ast.parse(file.read_text())
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) and ast.get_docstring(node, clean=False) is not None:
+            node.body = node.body[1:] or [ast.Pass()]
+    return ast.unparse(tree)
+
+
+def _has_source(module: ModuleType) -> bool:
+    return (getattr(module, "__file__", None) or "").endswith(".py")
+
+
+def _replaced_in(module: ModuleType) -> Iterator[str]:
+    file = module.__file__ or ""
+    for node in ast.parse(Path(file).read_text()).body:
+        if isinstance(node, ast.FunctionDef) and not _is_from(vars(module).get(node.name), file):
+            yield f"{module.__name__}.{node.name}"
+        elif isinstance(node, ast.ClassDef):
+            found = vars(module).get(node.name)
+            methods = [one.name for one in node.body if isinstance(one, ast.FunctionDef)]
+            if not inspect.isclass(found) or found.__module__ != module.__name__:
+                yield f"{module.__name__}.{node.name}"
+            else:
+                yield from (
+                    f"{module.__name__}.{node.name}.{name}" for name in methods if not _is_from(vars(found).get(name), file)
+                )
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in OURS:
+            theirs = sys.modules.get(node.module or "")
+            for alias in node.names:
+                here, there = vars(module).get(alias.asname or alias.name), getattr(theirs, alias.name, None)
+                if here is not there:
+                    yield f"{module.__name__}.{alias.asname or alias.name}"
+
+
+def _is_from(found: Any, file: str) -> bool:
+    """Whether a function, in whatever a decorator made of it, was written in that file."""
+    for name in ("__func__", "fget", "func"):  # of a static or class method, a property, a cached one
+        found = getattr(found, name, None) or found
+    code = getattr(inspect.unwrap(found), "__code__", None) if callable(found) else None
+    return code is not None and Path(code.co_filename) == Path(file)
