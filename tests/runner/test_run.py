@@ -34,7 +34,7 @@ def test_nothing_is_on_the_disk_until_a_run_is_opened(recipe: Recipe, tmp_path: 
     folder = RunFolder(results / "smoke/20250101-000000-mine")
     run.Execution(prepared, folder, RunCallbacks(prepared, folder, []), [], None)
     assert not list(tmp_path.iterdir())
-    opened, state = place.open(prepared.shape, {})
+    opened, state = place.open(prepared.shape, {}, None)
     opened.release()
     assert opened.path.parent == results / "smoke"
     assert state is None
