@@ -43,9 +43,9 @@ sweep: setup ## SWEEP=schedules_losses [SET=...] [BUDGET=...]: a W&B sweep file 
 	@test -n "$(SWEEP)" || { echo 'make sweep: name a sweep, such as SWEEP=schedules_losses' >&2; exit 2; }
 	@$(LAB) sweep $(SWEEP) $(SET) --budget $(BUDGET) $(call flag,DEVICE,--device)
 
-check: setup ## EXP=cosine_l1 [SET=...] [BUDGET=...] [FULL=1]: validate, print what it is and will take; trains nothing
+check: setup ## EXP=cosine_l1 [SET=...] [BUDGET=...] [FULL=1 JSON=1]: validate, print what it is and will take; trains nothing
 	@test -n "$(EXP)" || { echo 'make check: name an experiment, such as EXP=cosine_l1' >&2; exit 2; }
-	@$(LAB) check $(RECIPE) $(if $(FULL),--full)
+	@$(LAB) check $(RECIPE) $(if $(FULL),--full) $(if $(JSON),--json)
 
 list: setup ## [SHELF=losses|experiments]: all parts with their options, or the experiments
 	@$(LAB) list $(SHELF)
@@ -59,9 +59,9 @@ evaluate: setup ## RUN=results/latest|x.npz [N=10000 FEATURES=... EXTRAPOLATE=1 
 	@$(LAB) evaluate $(RUN) $(SET) $(call flag,N,-n) $(call flag,FEATURES,--features) $(call flag,CURVE,--curve) $(call flag,AT,--at) \
 		$(call flag,SAMPLERS,--samplers) $(if $(EXTRAPOLATE),--extrapolate) $(SAMPLING)
 
-compare: setup ## RUNS="results/a/1 results/b/2 x.npz" [METRIC=KID N=2000 FEATURES=...]: rank what was measured alike
+compare: setup ## RUNS="results/a/1 results/b/2 x.npz" [METRIC=KID N=2000 FEATURES=... JSON=1]: rank what was measured alike
 	@test -n "$(RUNS)" || { echo 'make compare: name runs, such as RUNS="results/cosine_l1/* results/cosine_l2/*"' >&2; exit 2; }
-	@$(LAB) compare $(RUNS) $(call flag,METRIC,--metric) $(call flag,N,-n) $(call flag,FEATURES,--features)
+	@$(LAB) compare $(RUNS) $(call flag,METRIC,--metric) $(call flag,N,-n) $(call flag,FEATURES,--features) $(if $(JSON),--json)
 
 verdict: setup ## A="cosine_l2" B="cosine_l2 loss=huber" [SET=...] [BUDGET=...] [MARGIN=0.15 ALPHA=0.05 PAIRS=10 MINUTES= METRIC=KID/fashion_cnn JSON=1]: is B better than A? pairs of runs until they tell
 	@test -n "$(A)" -a -n "$(B)" || { echo 'make verdict: name two recipes, such as A="cosine_l2" B="cosine_l2 loss=huber"' >&2; exit 2; }

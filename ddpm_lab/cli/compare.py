@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from ddpm_lab.cli.arguments import count
+from ddpm_lab.cli.arguments import add_json, count
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -13,10 +13,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--metric", help="such as KID or recall (default: FID)")
     parser.add_argument("--features", help="values in these features only, such as fashion_cnn")
     parser.add_argument("-n", type=count, metavar="N", help="values over so many images only")
+    add_json(parser)
 
 
 def execute(arguments: argparse.Namespace) -> None:
     """Print the ranking."""
     from ddpm_lab.reports import comparison
+    from ddpm_lab.storage.json_text import to_json
 
-    print("\n".join(comparison.lines(arguments.runs, arguments.metric, arguments.features, arguments.n)))
+    given = arguments.runs, arguments.metric, arguments.features, arguments.n
+    if arguments.json:
+        print(to_json(comparison.plain_ranking(comparison.rank(*given)), indent=2))
+    else:
+        print("\n".join(comparison.lines(*given)))

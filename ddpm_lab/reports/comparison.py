@@ -5,15 +5,20 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from ddpm_lab.reports.seed_groups import Row, rows_of
+from ddpm_lab.reports.seed_noise import Pooled
 from ddpm_lab.reports.shared_buckets import over_shared
 from ddpm_lab.runtime.console import aligned, say
-from ddpm_lab.storage.measurement import Measurement, difference, read_measurements
+from ddpm_lab.storage.measurement import Measurement, difference, plain, read_measurements
 from ddpm_lab.storage.run_folder import RESOLVED, RunFolder
 from registry.errors import BadInput, did_you_mean
 from registry.metrics import METRICS
+
+TIES = "; ranks with `=` are ties: seeds alone make such differences"
 
 
 class Entry(NamedTuple):
@@ -23,11 +28,20 @@ class Entry(NamedTuple):
     record: Measurement
 
 
-def lines(names: Sequence[str], metric: str | None, extractor: str | None, n: int | None) -> Iterator[str]:
-    """The table of `ddpm-lab compare`, the best first; without a metric by the main one.
+@dataclass(frozen=True)
+class Ranking:
+    """The rows of one protocol."""
+
+    metric: str
+    rows: list[Row]  # the best first
+    noise: Pooled
+
+
+def rank(names: Sequence[str], metric: str | None, extractor: str | None, n: int | None) -> Ranking:
+    """The rows of `ddpm-lab compare`, the best first; without a metric by the main one.
 
     Where something was measured more than once, that record counts whose protocol the others share. What has no such value
-    is left out, and said so; a link counts as what it points at, once.
+    is left out, and said so; a link counts as what it points at, once. Runs that differ in the seed alone are one row.
 
     Raises:
         BadInput: there is no such file, nothing has such a value, or the protocols differ; the fields that do are named.
@@ -51,15 +65,23 @@ def lines(names: Sequence[str], metric: str | None, extractor: str | None, n: in
         raise BadInput(f"they share values of {len(shared)} protocols ({'; '.join(kinds)}); choose by --features or -n")
     rows = [entry for entries in found for entry in entries if entry.record.fingerprint in shared]
     records = over_shared([row.record for row in rows], [row.name for row in rows])
-    rows = [row._replace(record=record) for row, record in zip(rows, records, strict=True)]
-    rows.sort(key=lambda entry: entry.record.value or 0.0, reverse=records[0].higher_is_better)
-    yield from aligned(
-        [["", metric, "95 %", "made by", "run"], *([str(rank), *_cells(row)] for rank, row in enumerate(rows, 1))]
-    )
+    return Ranking(metric, *rows_of([(row.name, record) for row, record in zip(rows, records, strict=True)]))
+
+
+def lines(names: Sequence[str], metric: str | None, extractor: str | None, n: int | None) -> Iterator[str]:
+    """The table, and how it was measured. Raises as `rank` does."""
+    found = rank(names, metric, extractor, n)
+    rows = found.rows
+    yield from aligned([["", found.metric, "95 %", "over", "made by", "run"], *map(_cells, rows)])
+    if found.noise.freedom:
+        yield (
+            f"seeds move {found.metric} by {found.noise.variance**0.5:.2g} in its logarithm (one standard deviation,"
+            f" {found.noise.freedom} degrees of freedom){TIES if any(row.tied for row in rows) else ''}"
+        )
     versions: dict[int, list[str]] = {}
     for row in rows:
         if (version := row.record.streams) is not None:
-            versions.setdefault(version, []).append(row.name)
+            versions.setdefault(version, []).extend(row.names)
     if len(versions) > 1:
         told = "; ".join(f"version {version}: {', '.join(dict.fromkeys(names))}" for version, names in sorted(versions.items()))
         yield f"sampled from the noise of different versions of the random streams, even where seeds agree ({told})"
@@ -70,6 +92,24 @@ def lines(names: Sequence[str], metric: str | None, extractor: str | None, n: in
         f"{first.protocol.metric} by {first.measured_by}, N = {first.n:,} against {first.protocol.reference};{floor} protocol"
         f" {first.fingerprint}{buckets}"
     )
+
+
+def plain_ranking(found: Ranking) -> dict[str, Any]:
+    """What a program reads."""
+    first = found.rows[0].record
+    rows = [
+        {
+            "rank": row.rank, "tied": row.tied, "value": row.value, "interval": row.interval, "over": row.over,
+            "values": row.values, "runs": row.names, "made_by": row.record.generation,
+        }
+        for row in found.rows
+    ]  # fmt: skip
+    noise = None if found.noise.freedom == 0 else {"sd": found.noise.variance**0.5, "freedom": found.noise.freedom}
+    about = {"metric": found.metric, "higher_is_better": first.higher_is_better, "floor": first.floor, "seed_noise": noise}
+    found_plain: dict[str, Any] = plain(
+        about | {"fingerprint": first.fingerprint, "protocol": first.protocol, "buckets": first.buckets, "rows": rows}
+    )
+    return found_plain
 
 
 class _Without(BadInput):
@@ -152,7 +192,7 @@ def _difference(found: list[list[Entry]]) -> str:
     return "these were not measured alike; evaluate them with the same --features and -n first"
 
 
-def _cells(entry: Entry) -> list[str]:
-    record = entry.record
-    around = f"{record.interval[0]:.4g} to {record.interval[1]:.4g}" if record.interval else ""
-    return [f"{record.value:.4g}", around, record.made_by or "unknown", entry.name]
+def _cells(row: Row) -> list[str]:
+    around = f"{row.interval[0]:.4g} to {row.interval[1]:.4g}" if row.interval else ""
+    rank = f"{row.rank}{'=' if row.tied else ''}"
+    return [rank, f"{row.value:.4g}", around, row.over, row.record.made_by or "unknown", ", ".join(row.names)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -22,8 +23,17 @@ from registry.errors import BadInput
 from registry.features import made_for
 from registry.plugins import REGISTRIES
 
+WARNING = "warning"
 TRIAL_STEPS, TRIAL_SECONDS, LONGEST_TRIAL = 8, 1.0, 6.0
 SPEEDUP = 0.75  # of n threads it is n to this power: a training step on two cores takes 158 ms with one thread, 94 with two
+
+
+class Finding(NamedTuple):
+    """A line of `check`, and the same for programs."""
+
+    label: str
+    text: str
+    facts: dict[str, Any]
 
 
 def lines(recipe: Recipe, device_name: str | None, full: bool = False) -> Iterator[str]:
@@ -32,32 +42,52 @@ def lines(recipe: Recipe, device_name: str | None, full: bool = False) -> Iterat
     Raises:
         BadInput: a part cannot be built.
     """
+    yield from (f"{found.label:<12}{found.text}" for found in findings(recipe, device_name))
+    if full:
+        yield f"\n{dump(recipe.experiment)}"
+
+
+def facts(recipe: Recipe, device_name: str | None, full: bool = False) -> dict[str, Any]:
+    """The same for programs. Raises as `lines` does."""
+    found = list(findings(recipe, device_name))
+    told: dict[str, Any] = {"experiment": recipe.name, "warnings": [one.text for one in found if one.label == WARNING]}
+    for one in found:
+        told |= one.facts
+    return told | ({"resolved": recipe.experiment.model_dump(mode="json")} if full else {})
+
+
+def findings(recipe: Recipe, device_name: str | None) -> Iterator[Finding]:
+    """What there is to say, warnings first, and last what takes time to find out. Raises as `lines` does."""
     experiment = recipe.experiment
     require_experiment_name(recipe.name)
     device = pick_device(device_name)
     prepared = prepare(experiment, device, lambda: pick_threads(experiment.train.threads))
     data = prepared.data
     unavailable = list(_unavailable(prepared))
-    for warning in prepared.warnings():
-        yield f"warning     {warning}"
-    yield from unavailable
-    yield f"data        {describe_data(data)}"
-    flops = prepared.flops_per_image
+    yield from (Finding(WARNING, text, {}) for text in (*prepared.warnings(), *unavailable))
+    sizes = {"train": len(data.train), "test": len(data.test), "image_shape": list(data.image_shape), "hash": data.train.hash}
+    yield Finding("data", describe_data(data), {"data": {"name": data.name, **sizes}})
+    flops, parameters = prepared.flops_per_image, prepared.parameters
     counted = "" if flops is None else f", {flops / 1e9:.3f} GFLOP per image forward"
-    yield f"network     {prepared.parameters:,} parameters{counted}"
+    text = f"{parameters:,} parameters{counted}"
+    yield Finding("network", text, {"parameters": parameters, "flops_per_image": flops})
     if prepared.start:
-        yield f"start       {prepared.start.describe()}"
+        yield Finding("start", prepared.start.describe(), {"start": prepared.start.describe()})
     path = prepared.model.diffusion.path
-    yield f"path        {experiment.schedule.name}, T = {path.steps}, terminal SNR {terminal_snr(path):.2e}"
-    for choice in suited_first(experiment.evaluate.features, data):
+    snr = terminal_snr(path)
+    text = f"{experiment.schedule.name}, T = {path.steps}, terminal SNR {snr:.2e}"
+    yield Finding("path", text, {"schedule": experiment.schedule.name, "timesteps": path.steps, "terminal_snr": snr})
+    chosen = suited_first(experiment.evaluate.features, data)
+    for choice in chosen:
         made = made_for(REGISTRIES["features"].part(choice.name).make)
-        yield f"features    {choice.name}{'' if suits(choice, data) else f', {CAVEAT} but for {made}'}"
+        text = f"{choice.name}{'' if suits(choice, data) else f', {CAVEAT} but for {made}'}"
+        yield Finding("features", text, {"features": [one.name for one in chosen]})
     layout = describe_memory_format(experiment.train.memory_format, device)
     compiled = ", compiled" if pick_compile(experiment.train.compile, device) else ""
-    yield f"machine     {describe_device(device)}; {prepared.precision}, {layout}{compiled}"
+    machine = describe_device(device)
+    text = f"{machine}; {prepared.precision}, {layout}{compiled}"
+    yield Finding("machine", text, {"machine": machine, "precision": prepared.precision})
     yield from _expected_time(prepared)
-    if full:
-        yield f"\n{dump(experiment)}"
 
 
 def _unavailable(prepared: Prepared) -> Iterator[str]:
@@ -67,7 +97,7 @@ def _unavailable(prepared: Prepared) -> Iterator[str]:
         except PartFails:
             raise
         except BadInput as error:
-            yield f"warning     {choice.name} is unavailable: {error}"
+            yield f"{choice.name} is unavailable: {error}"
 
 
 def describe_data(data: ImageSet) -> str:
@@ -83,17 +113,21 @@ def describe_data(data: ImageSet) -> str:
     )
 
 
-def _expected_time(prepared: Prepared) -> Iterator[str]:
+def _expected_time(prepared: Prepared) -> Iterator[Finding]:
     """Timed on a few steps of the real thing, whose weights nobody keeps."""
     experiment, trainer, train = prepared.experiment, prepared.trainer, prepared.experiment.train
     batch = trainer.batch(0)
     per_step = _seconds(lambda: trainer.step(batch), trainer.device)
     training, speed = per_step * trainer.total / train.batch, train.batch / per_step
-    yield f"training    {trainer.total:,} images, about {clock(training)} ({speed:,.0f} images/s on an idle machine)"
+    text = f"{trainer.total:,} images, about {clock(training)} ({speed:,.0f} images/s on an idle machine)"
+    yield Finding("training", text, {"images": trainer.total, "training_seconds": training})
     if (start := prepared.start) and start.images is not None and start.seconds is not None:
-        yield (
-            f"in all      {start.images + trainer.total:,} images, {clock(start.seconds + training)}: with the"
+        text = (
+            f"{start.images + trainer.total:,} images, {clock(start.seconds + training)}: with the"
             f" {clock(start.seconds)} of the weights that it starts from"
+        )
+        yield Finding(
+            "in all", text, {"images_in_all": start.images + trainer.total, "seconds_in_all": start.seconds + training}
         )
     count = min(64, experiment.evaluate.n)
     level = torch.zeros(count, dtype=torch.float64, device=trainer.device)
@@ -101,10 +135,11 @@ def _expected_time(prepared: Prepared) -> Iterator[str]:
     with torch.inference_mode(), autocast(prepared.precision, trainer.device):
         per_pass = _seconds(lambda: trainer.model.diffusion.denoise(trainer.network, noisy, level, None).x0, trainer.device)
     passes = experiment.sampling.steps * experiment.evaluate.n / count
-    yield (
-        f"evaluation  N = {experiment.evaluate.n:,} by {experiment.sampling.sampler.name} in {experiment.sampling.steps} steps,"
+    text = (
+        f"N = {experiment.evaluate.n:,} by {experiment.sampling.sampler.name} in {experiment.sampling.steps} steps,"
         f" at most about {clock(per_pass * passes)}"
     )
+    yield Finding("evaluation", text, {"n": experiment.evaluate.n, "evaluation_seconds": per_pass * passes})
 
 
 def _seconds(call: Callable[[], Tensor | None], device: torch.device) -> float:

@@ -11,6 +11,8 @@ from typing import Any
 
 from scipy import stats
 
+from ddpm_lab.reports.seed_noise import Pooled, pool_logs
+
 SEEDS_FOR_P = 5  # with fewer, a p-value says more of luck than of the level
 
 
@@ -27,25 +29,9 @@ class Results:
         return [math.log(value) for value in self.values]
 
 
-@dataclass(frozen=True)
-class Pooled:
-    """The variance between seeds of ln value, the same in all cells, and its degrees of freedom."""
-
-    variance: float
-    freedom: int
-
-    def half(self, factor: float, level: float = 0.95) -> float:
-        """Half the interval of an estimate whose variance is `factor` times that of one run; infinite with one seed."""
-        if self.freedom == 0:
-            return math.inf
-        return float(stats.t.ppf(0.5 + level / 2, self.freedom)) * math.sqrt(factor * self.variance)
-
-
 def pool(cells: Sequence[Results]) -> Pooled:
     """From all cells with two seeds or more."""
-    freedom = sum(max(len(cell.values) - 1, 0) for cell in cells)
-    squares = sum((len(cell.values) - 1) * statistics.variance(cell.logs) for cell in cells if len(cell.values) > 1)
-    return Pooled(squares / freedom if freedom else math.nan, freedom)
+    return pool_logs([cell.logs for cell in cells])
 
 
 def typical(cell: Results, pooled: Pooled) -> dict[str, Any]:

@@ -1,10 +1,13 @@
 """What may be ranked, and what must not."""
 
 import json
+import math
+import statistics
 from pathlib import Path
 
 import pytest
 from conftest import Quick
+from scipy import stats
 
 PROTOCOL = {"metric": "FID", "extractor": "fashion_cnn", "reference": "shapes/train, 100 images", "n": 2000, "resize": "none"}
 
@@ -104,3 +107,62 @@ def test_a_damaged_file_is_named(quick: Quick, runs: Path) -> None:
         done = quick("compare", "a", "b", cwd=runs)
         assert done.returncode == 2
         assert "a/result.json: not a list of measurements" in done.stderr
+
+
+RECIPE = {"loss": {"name": "l2"}, "sampling": {"steps": 20}, "track": {"name": "none"}}
+
+
+def _of_seed(folder: Path, seed: int, value: float, **changed: object) -> str:
+    (folder / (name := f"s{len(list(folder.iterdir()))}")).mkdir()
+    (folder / name / "resolved.yaml").write_text(json.dumps(RECIPE | {"seed": seed} | changed))
+    record = _record(value) | {"generation": {"sampler": "ddim", "steps": 20, "weights": "ema", "seed": seed}}
+    (folder / name / "result.json").write_text(json.dumps({"metrics": [record]}))
+    return name
+
+
+def test_runs_that_differ_in_the_seed_alone_are_one_row_with_an_interval_over_seeds(quick: Quick, tmp_path: Path) -> None:
+    values = (1.0, 1.2, 1.1)
+    names = [_of_seed(tmp_path, seed, value, track={"name": "wandb"}) for seed, value in enumerate(values)]
+    near = _of_seed(tmp_path, 0, 1.16, loss={"name": "l1"})
+    far = [_of_seed(tmp_path, 0, 3.0, loss={"name": "huber"}) for _ in range(2)]  # the same seed twice says nothing of seeds
+    done = quick("compare", *far, near, *names, "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    logs = [math.log(value) for value in values]
+    mean, sd = statistics.fmean(logs), statistics.stdev(logs)
+    assert found["seed_noise"] == {"sd": pytest.approx(sd), "freedom": 2}
+    assert [row["runs"] for row in found["rows"]] == [names, [near], [far[0]], [far[1]]]
+    first = found["rows"][0]
+    assert first["value"] == pytest.approx(math.exp(mean))
+    low, high = stats.t.interval(0.95, 2, loc=mean, scale=sd / math.sqrt(3))
+    assert first["interval"] == pytest.approx([math.exp(low), math.exp(high)])
+    assert [(row["rank"], row["tied"], row["over"]) for row in found["rows"]] == [
+        (1, True, "3 seeds"), (1, True, "images, not seeds"), (3, True, "images, not seeds"), (3, True, "images, not seeds"),
+    ]  # fmt: skip
+    head, *rows, noise, _ = quick("compare", *far, near, *names, cwd=tmp_path).stdout.splitlines()
+    assert head.split() == ["FID", "95", "%", "over", "made", "by", "run"]
+    assert [row.split()[0] for row in rows] == ["1=", "1=", "3=", "3="]
+    assert rows[0].endswith(", ".join(names))
+    assert noise == (
+        f"seeds move FID by {sd:.2g} in its logarithm (one standard deviation, 2 degrees of freedom); ranks with `=` are ties:"
+        " seeds alone make such differences"
+    )
+
+
+def test_another_way_of_sampling_or_another_plugin_is_no_other_seed(quick: Quick, tmp_path: Path) -> None:
+    one, other, third = (_of_seed(tmp_path, seed, 1.0 + seed) for seed in range(3))
+    record = json.loads((tmp_path / other / "result.json").read_text())
+    record["metrics"][0]["generation"]["steps"] = 50
+    (tmp_path / other / "result.json").write_text(json.dumps(record))
+    (tmp_path / third / "plugins").mkdir()
+    (tmp_path / third / "plugins/a.py").write_text("x = 1")
+    rows = json.loads(quick("compare", one, other, third, "--json", cwd=tmp_path).stdout)["rows"]
+    assert [row["runs"] for row in rows] == [[one], [other], [third]]
+    assert not any(row["tied"] for row in rows)
+
+
+def test_values_that_have_no_logarithm_are_ranked_one_by_one(quick: Quick, tmp_path: Path) -> None:
+    names = [_of_seed(tmp_path, seed, value) for seed, value in enumerate((0.1, -0.1))]
+    found = json.loads(quick("compare", *names, "--json", cwd=tmp_path).stdout)
+    assert [row["value"] for row in found["rows"]] == [-0.1, 0.1]
+    assert found["seed_noise"] is None

@@ -1,13 +1,16 @@
 """What `check` says of the network, and of the time that a run will take."""
 
+import json
 import random
 import time
 
 import pytest
 import torch
 
+from ddpm_lab.cli.main import main
 from ddpm_lab.config.load import load_recipe
 from ddpm_lab.diffusion import cost
+from ddpm_lab.runner import preflight
 from ddpm_lab.runner.preflight import SPEEDUP, _seconds, lines
 
 
@@ -42,3 +45,19 @@ def test_a_network_whose_operations_cannot_be_counted_is_checked_as_it_is_traine
     found = "\n".join(lines(load_recipe("smoke"), "cpu"))
     assert "93,268 parameters\n" in found
     assert "GFLOP" not in found
+
+
+def test_a_program_is_told_what_a_reader_is(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(preflight, "_seconds", lambda *_: 0.5)
+    words = ["check", "smoke", "train.images=320"]
+    assert main(words) == 0
+    text = capsys.readouterr().out
+    assert main([*words, "--json", "--full"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert f"{found['parameters']:,} parameters, {found['flops_per_image'] / 1e9:.3f} GFLOP" in text
+    assert f"terminal SNR {found['terminal_snr']:.2e}" in text
+    assert f"SHA-256 {found['data']['hash'][:12]}" in text
+    assert [f"warning     {line}" for line in found["warnings"]] == [line for line in text.splitlines() if "warning" in line]
+    assert found["warnings"]
+    assert found["training_seconds"] == 0.5 * 320 / 32
+    assert found["resolved"]["train"]["images"] == found["images"] == 320
