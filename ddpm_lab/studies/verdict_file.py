@@ -134,7 +134,7 @@ def _changes(verdict: Verdict) -> str:
 
 def _chance(verdicts: Sequence[Verdict]) -> str:
     """What so many tries mean: each is wrong with probability alpha at most."""
-    return f"by chance alone {sum(one.alpha for one in verdicts):.2g} of so many may be wrong"
+    return f"of so many, up to {sum(one.alpha for one in verdicts):.2g} are expected to be wrong by chance"
 
 
 def _file(results: Path) -> Path:

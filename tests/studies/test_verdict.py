@@ -107,7 +107,7 @@ def test_it_runs_pairs_until_they_tell_and_keeps_what_it_rests_on(
     assert len((tmp_path / "verdicts.jsonl").read_text().splitlines()) == 2, "begun, and found"
     Trial(_question(margin=0.5), tmp_path, None, 3, None).execute()
     assert len(verdict_file.read(tmp_path)) == 2
-    told = f"verdict 1 of 2 in {tmp_path}/verdicts.jsonl; by chance alone 0.1 of so many may be wrong"
+    told = f"verdict 1 of 2 in {tmp_path}/verdicts.jsonl; of so many, up to 0.1 are expected to be wrong by chance"
     assert verdict_file.place(tmp_path, found.question) == told
     page = list(verdict_record.lines(found))
     assert page[0] == found.text
