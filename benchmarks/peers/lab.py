@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from benchmarks.peers import Peer
 from ddpm_lab.config.load import load_recipe
 from ddpm_lab.diffusion.build import build_procedure
-from ddpm_lab.diffusion.sampling import Drawing
+from ddpm_lab.diffusion.sampling import ImageSampler
 from ddpm_lab.inference.trained_run import guides
 from ddpm_lab.runner.run import begin
 from ddpm_lab.runtime.device import autocast, pick_device
@@ -48,7 +48,7 @@ class Lab(Peer):
         sampling = self.prepared.experiment.sampling.model_copy(update={"steps": steps})
         procedure = build_procedure(sampling, model, guides(model, shape, None))
         network = self.trainer.sampling_network(self.prepared.experiment.weights)
-        drawing = Drawing(model, network, procedure, shape.image_shape, self.precision)
+        drawing = ImageSampler(model, network, procedure, shape.image_shape, self.precision)
         return torch.cat([images for _, images in drawing.images(count, 0, sampling.batch, None)])
 
     def inputs(self, count: int) -> tuple[Any, ...]:

@@ -1,4 +1,4 @@
-"""Rank runs and .npz files by what was measured of them, if it was measured alike."""
+"""Rank runs and .npz files by a metric, if all were measured by the same protocol."""
 
 from __future__ import annotations
 

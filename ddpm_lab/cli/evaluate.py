@@ -1,4 +1,4 @@
-"""Measure the images of a run, or of an .npz from any program."""
+"""Evaluate the images of a run, or of an .npz from any program."""
 
 from __future__ import annotations
 
@@ -87,10 +87,10 @@ def _of_npz(path: Path, arguments: argparse.Namespace) -> tuple[list[Measurement
     from ddpm_lab.runtime.device import pick_device
 
     if arguments.overrides:
-        raise BadInput(f"'{arguments.overrides[0]}': the images of an .npz are drawn already; overrides are for a run")
+        raise BadInput(f"'{arguments.overrides[0]}': the images of an .npz exist already; overrides are for a run")
     for option in SAMPLING:
         if getattr(arguments, option) is not None:
-            raise BadInput(f"--{option}: the images of an .npz are drawn already; the option is for a run")
+            raise BadInput(f"--{option}: the images of an .npz exist already; the option is for a run")
     dataset = _reference(arguments.dataset or "fashion_mnist")
     choices, device = _extractors(arguments, (Choice("fashion_cnn", {}),)), pick_device(arguments.device)
     return evaluate_npz(path, arguments.n, dataset, choices, device, extrapolate=arguments.extrapolate)
@@ -108,17 +108,17 @@ def _curve(arguments: argparse.Namespace) -> None:
             raise BadInput(f"--{option}: a curve is measured by FID against the run's own data; leave it out")
     varied = {"nfe": "steps", "ema": "weights", "guidance": "guidance"}[arguments.curve]
     if getattr(arguments, varied) is not None:
-        raise BadInput(f"--{varied}: that is what the curve goes over; name its points by --at")
+        raise BadInput(f"--{varied}: that is the curve's x-axis; set its points by --at")
     if arguments.sampler is not None and arguments.samplers is not None:
-        raise BadInput("--sampler: --samplers names them all; leave one of the two out")
+        raise BadInput("--sampler: --samplers names them all; use one of the two")
     if Path(arguments.run).suffix == ".npz":
-        raise BadInput(f"--curve: the images of {arguments.run} are drawn already; name a run")
+        raise BadInput(f"--curve: the images of {arguments.run} exist already; name a run")
     run = Run(arguments.run, arguments.device, arguments.overrides)
     samplers = arguments.samplers.split(",") if arguments.samplers else None
     found = curve.points(run, sampling_of(run, arguments), arguments.curve, samplers, arguments.at)
     ready, _ = evaluators_of_run(run, _extractors(arguments, run.experiment.evaluate.features))
     if not ready:
-        raise BadInput("--features: none of the extractors can be had; the lines above say why")
+        raise BadInput("--features: none of the extractors is available; the lines above say why")
     rows = curve.measure_points(run, ready, found, arguments.curve, _number(run, arguments))
     if is_main():
         file = curve.file_of(run, arguments.curve)

@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(arguments: argparse.Namespace) -> None:
-    """Do it, unless a run of that id is finished already."""
+    """Run it, unless a run of that id is finished already."""
     # Before torch, which takes a second or two: runs that start together then know of each other when they choose threads.
     with live_runs.announced():
         _execute(arguments)

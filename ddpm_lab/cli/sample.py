@@ -1,4 +1,4 @@
-"""Draw images from a run."""
+"""Sample images from a run."""
 
 from __future__ import annotations
 
@@ -21,13 +21,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--out", type=Path, help="also the images as .npz (uint8 arr_0 [N, H, W, C], labels arr_1)")
     parser.add_argument(
-        "--png", type=Path, help="the grid (default: beside --out, else in the run's folder; a grid drawn another way stays)"
+        "--png",
+        type=Path,
+        help="the grid (default: beside --out, else in the run's folder; a grid that was sampled otherwise stays)",
     )
     add_sampling(parser)
 
 
 def execute(arguments: argparse.Namespace) -> None:
-    """A PNG grid, and an .npz where one is asked for."""
+    """A PNG grid, and an .npz with --out."""
     from ddpm_lab.runtime import distributed
     from ddpm_lab.runtime.device import pick_device
 
@@ -61,14 +63,14 @@ def _execute(arguments: argparse.Namespace) -> None:
 
 
 def _require_writable(file: Path, option: str, suffix: str) -> None:
-    """Found out before an hour of sampling, not after."""
+    """Checked before an hour of sampling, not after."""
     from ddpm_lab.storage.files import write_whole
 
     if file.suffix != suffix:
         raise BadInput(f"{option}: '{file}' does not end in {suffix}")
     try:
         if file.exists() and not file.is_file():
-            raise BadInput(f"{option}: {file} is there, and no file; name another place")
+            raise BadInput(f"{option}: {file} exists and is not a file; name another place")
         write_whole(file.with_name(f"{file.name}.trial"), lambda path: path.touch())
         file.with_name(f"{file.name}.trial").unlink()
     except OSError as error:

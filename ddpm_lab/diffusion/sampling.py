@@ -17,8 +17,8 @@ from registry.errors import BadInput
 from registry.samplers import Denoise, Denoised
 
 
-class Drawing:
-    """A network with a procedure for drawing from it.
+class ImageSampler:
+    """A network with a procedure for sampling from it.
 
     Image i of a seed has its own noise, so neither the batch size nor the number of images changes it.
     """

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ddpm_lab.config.part import Choice
-from ddpm_lab.diffusion.sampling import Drawing
+from ddpm_lab.diffusion.sampling import ImageSampler
 from ddpm_lab.evaluation.evaluator import Evaluator, measure
 from ddpm_lab.evaluation.extractors import suited_first
 from ddpm_lab.evaluation.held_out_errors import of_network
@@ -52,7 +52,7 @@ def evaluators(
 
 def evaluate_images(
     ready: list[Evaluator], batches: Iterable[tuple[int, Tensor]], total: int, generation: Generation, *,
-    labels: Tensor | None = None, drawing: Drawing | None = None,
+    labels: Tensor | None = None, drawing: ImageSampler | None = None,
 ) -> list[Measurement]:  # fmt: skip
     """All wanted metrics of the images, from all evaluators; in several processes, in the main one.
 

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from ddpm_lab.diffusion.model import Model
 from ddpm_lab.diffusion.process import per_image, to_unit
-from ddpm_lab.diffusion.sampling import Drawing
+from ddpm_lab.diffusion.sampling import ImageSampler
 from ddpm_lab.evaluation.accumulator import gather, numbered
 from ddpm_lab.evaluation.values import measurements
 from ddpm_lab.runtime import distributed
@@ -22,7 +22,7 @@ BATCH = 250
 JUDGED = 2000  # held-out images, at most
 
 
-def of_network(drawing: Drawing, data: ImageSet, n: int, generation: Generation, wanted: list[str]) -> list[Measurement]:
+def of_network(drawing: ImageSampler, data: ImageSet, n: int, generation: Generation, wanted: list[str]) -> list[Measurement]:
     """The wanted metrics of the network that images are sampled from, on held-out images, n at most."""
     chosen = torch.randperm(len(data.test), generator=protocol_generator("held out"))[: min(n, JUDGED)]
     labels = None if data.test.labels is None else data.test.labels[chosen]

@@ -141,7 +141,7 @@ def _index(pipeline: str, components: list[Component], run: Run) -> dict[str, An
 def _card(
     run: Run, sampling: Sampling, model: Model, weights: str, pipeline: str, components: list[Component], obstacle: str
 ) -> str:
-    """README.md: what it is, what it scored, how to draw from it, under which licence the data are."""
+    """README.md: what it is, its result, how to sample from it, the license of the data."""
     result = read_result(run.folder.result) if run.folder.finished else None
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("ddpm_lab.export"), trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined

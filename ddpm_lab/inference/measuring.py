@@ -29,7 +29,7 @@ def evaluators_of_run(
     """Those that measure against the data that it was trained on, and records that say which are missing.
 
     Raises:
-        BadInput: the data set is another now.
+        BadInput: the data set has changed.
     """
     with distributed.first_on_each_machine():
         data = build_data(run.experiment)
@@ -47,7 +47,7 @@ def evaluate_run(
     made_by, labels = run.generation(sampling, sampling.seed), drawing.labels(n)
     batches = drawing.images(n, sampling.seed, sampling.batch, labels)
     results = evaluate_images(ready, batches, n, made_by, labels=labels, drawing=drawing)
-    # One file for each way of sampling and of measuring, so that a second evaluation does not bury the first.
+    # One file for each way of sampling and of measuring, so that a second evaluation does not overwrite the first.
     measured = [evaluator.name for evaluator in ready], extrapolate
     digest = hashlib.sha256(json.dumps([made_by, *measured]).encode()).hexdigest()[:8]
     return [*results, *missing], run.folder.path / f"evaluation-n{n}-{digest}.json"

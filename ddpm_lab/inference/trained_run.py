@@ -17,7 +17,7 @@ from ddpm_lab.config.load import Recipe, load_recipe
 from ddpm_lab.config.schema import Experiment, Sampling
 from ddpm_lab.diffusion.build import build_model, build_procedure
 from ddpm_lab.diffusion.model import DataShape, Model
-from ddpm_lab.diffusion.sampling import Drawing
+from ddpm_lab.diffusion.sampling import ImageSampler
 from ddpm_lab.runtime import distributed
 from ddpm_lab.runtime.console import Progress
 from ddpm_lab.runtime.device import pick_device, pick_precision
@@ -34,10 +34,10 @@ from registry.problems import first_problem
 
 
 class Run:
-    """A run that images can be drawn from. It needs neither the data set nor the experiment's file."""
+    """A run that images can be sampled from. It needs neither the data set nor the experiment's file."""
 
     def __init__(self, path: str | Path, device: str | None = None, overrides: Sequence[str] = ()) -> None:
-        """Opens the folder; the weights are read when images are drawn. `overrides` change how, such as `sampling.steps=20`.
+        """Opens the folder; the weights are read when images are sampled. `overrides` change how, such as `sampling.steps=20`.
 
         Raises:
             BadInput: there is no such run, or a part of it is missing or damaged.
@@ -45,7 +45,7 @@ class Run:
         self.folder = RunFolder.open(path)
         for override in overrides:
             if not override.startswith("sampling."):
-                raise BadInput(f"'{override}': of a trained run only the drawing can be changed; name a key below sampling")
+                raise BadInput(f"'{override}': only the sampling of a trained run can be changed; name a key below sampling")
         self.recipe: Recipe = load_recipe(str(self.folder.experiment), overrides)
         self.experiment: Experiment = self.recipe.experiment
         self.device = pick_device(device)
@@ -53,7 +53,7 @@ class Run:
         settle(self.device, pick_threads(self.experiment.train.threads))
         self.shape = _read_shape(self.folder)
 
-    def drawing(self, sampling: Sampling) -> Drawing:
+    def drawing(self, sampling: Sampling) -> ImageSampler:
         """The trained network with a procedure.
 
         Raises:
@@ -61,7 +61,7 @@ class Run:
         """
         model = self.model(sampling)
         procedure = build_procedure(sampling, model, guides(model, self.shape, self.folder))
-        return Drawing(model, model.network, procedure, self.shape.image_shape, self.precision)
+        return ImageSampler(model, model.network, procedure, self.shape.image_shape, self.precision)
 
     def model(self, sampling: Sampling) -> Model:
         """The trained network with its mathematics.

@@ -158,7 +158,7 @@ def _entries(name: str, metric: str, extractor: str | None, n: int | None) -> li
 
 
 def _records(path: Path) -> list[Measurement]:
-    """All that was ever measured of a run or an .npz; the same way of drawing once, as it was measured last."""
+    """All that was ever measured of a run or an .npz; the same sampling procedure once, as it was measured last."""
     if path.suffix == ".npz":
         if not path.is_file():
             raise BadInput(f"{path}: no such file")

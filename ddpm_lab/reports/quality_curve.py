@@ -15,7 +15,7 @@ from torch import nn
 from ddpm_lab.config.part import Choice
 from ddpm_lab.config.schema import Experiment, Sampling
 from ddpm_lab.diffusion.build import build_data, build_levels, build_path
-from ddpm_lab.diffusion.sampling import Drawing
+from ddpm_lab.diffusion.sampling import ImageSampler
 from ddpm_lab.evaluation.evaluator import Evaluator, measure
 from ddpm_lab.inference.post_hoc_ema import reconstruct
 from ddpm_lab.inference.sampling_overrides import changed
@@ -40,11 +40,11 @@ Kind = Literal["nfe", "ema", "guidance"]
 ACROSS = {"nfe": "evaluations of the network for an image", "ema": "weights", "guidance": "guidance scale"}
 STEPS = (5.0, 10.0, 20.0, 50.0)
 SCALES = (1.0, 1.5, 2.0, 3.0, 5.0)
-SHORT = "dpmpp_2m/log_snr"  # what is drawn in few steps, beside the run's own sampler
+SHORT = "dpmpp_2m/log_snr"  # sampled in few steps, beside the run's own sampler
 
 
 class Point(NamedTuple):
-    """A way of drawing: the curve that it is on, and its place there."""
+    """A sampling procedure: the curve that it is on, and its place there."""
 
     curve: str
     at: float | str
@@ -52,7 +52,7 @@ class Point(NamedTuple):
 
 
 def points(run: Run, sampling: Sampling, kind: Kind, samplers: Sequence[str] | None, at: Sequence[float] | None) -> list[Point]:
-    """The ways of drawing that make up the curves.
+    """The sampling procedures that make up the curves.
 
     Raises:
         BadInput: there is no such sampler, the run has no classes or no snapshots, or a number is out of bounds.
@@ -76,7 +76,7 @@ def file_of(run: Run, kind: Kind) -> Path:
 
 
 def measure_points(run: Run, evaluators: list[Evaluator], found: list[Point], kind: Kind, n: int) -> list[CurvePoint]:
-    """What each point comes to. What is not known yet is drawn and measured, and kept as soon as it is known."""
+    """What each point comes to. What is not known yet is sampled, measured and kept at once."""
     rows = known_points(run, evaluators, found, kind, n)
     for number, (point, row) in enumerate(zip(found, rows, strict=True), 1):
         if row is None:
@@ -201,7 +201,7 @@ def _over_steps(run: Run, sampling: Sampling, samplers: Sequence[str] | None, at
         named = changed(run, sampling, sampler=sampler, grid=grid or None)
         for steps in at or [number for number in STEPS if number <= path.steps]:
             if steps != int(steps) or steps < 1:
-                raise BadInput(f"--at: {steps:g} is no number of steps")
+                raise BadInput(f"--at: {steps:g} is not a number of steps")
             try:
                 way = changed(run, named, steps=int(steps))
                 build_levels(way, path)
@@ -234,9 +234,9 @@ def _weights(run: Run, sampling: Sampling) -> str:
 
 
 class _Count:
-    """Counts the images that pass through a drawing's network."""
+    """Counts the images that pass through a sampler's network."""
 
-    def __init__(self, drawing: Drawing) -> None:
+    def __init__(self, drawing: ImageSampler) -> None:
         self.images = 0
         self._network = drawing.network
 
@@ -270,7 +270,7 @@ def _read(file: Path) -> list[CurvePoint]:
     try:
         return read_points(file)
     except BadInput as error:
-        raise BadInput(f"{error}: not the points of a curve; move it away to measure them anew") from None
+        raise BadInput(f"{error}: not the points of a curve; move it away to measure them again") from None
 
 
 def _named(row: CurvePoint, kind: Kind) -> str:

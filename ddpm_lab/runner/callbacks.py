@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ddpm_lab.diffusion.sampling import Drawing
+from ddpm_lab.diffusion.sampling import ImageSampler
 from ddpm_lab.evaluation.evaluator import Evaluator, measure
 from ddpm_lab.runner.prepare import Prepared
 from ddpm_lab.runtime import distributed
@@ -91,7 +91,7 @@ class RunCallbacks:
         for name, average in self.trainer.averages.items():
             save_weights(self.folder.weights(name), average.network, about)
 
-    def drawing(self) -> Drawing:
+    def drawing(self) -> ImageSampler:
         """The network as it is now, with the experiment's procedure."""
         return self.prepared.sampler(self.trainer.sampling_network(self.experiment.weights))
 

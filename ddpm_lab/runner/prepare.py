@@ -15,7 +15,7 @@ from ddpm_lab.diffusion.build import build_data, build_model, build_objective, b
 from ddpm_lab.diffusion.compatibility import require_fit, warnings
 from ddpm_lab.diffusion.cost import flops_if_countable, parameter_count
 from ddpm_lab.diffusion.model import DataShape, Model, Procedure
-from ddpm_lab.diffusion.sampling import Drawing
+from ddpm_lab.diffusion.sampling import ImageSampler
 from ddpm_lab.evaluation.extractors import tried_extractor
 from ddpm_lab.inference.pairs import pairs_of
 from ddpm_lab.inference.starting_weights import StartingWeights, begin_from
@@ -43,9 +43,9 @@ class Prepared:
     trainer: Trainer
     start: StartingWeights | None  # None too where a checkpoint takes their place
 
-    def sampler(self, network: nn.Module) -> Drawing:
+    def sampler(self, network: nn.Module) -> ImageSampler:
         """What samples images by that network, with the experiment's procedure."""
-        return Drawing(self.model, network, self.procedure, self.shape.image_shape, self.precision)
+        return ImageSampler(self.model, network, self.procedure, self.shape.image_shape, self.precision)
 
     @property
     def parameters(self) -> int:

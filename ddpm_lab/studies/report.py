@@ -1,4 +1,4 @@
-"""The report of a suite: what its finished runs came to, as Markdown, JSON and one self-contained page."""
+"""The report of a suite: the results of its finished runs, as Markdown, JSON and one self-contained page."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def gather(name: str, suite: Suite, cells: list[Cell], folder: Path, failed: Map
     first = suite.metrics[0]
     for run in runs.values():
         if run["status"] == "finished" and first not in run["metrics"] and run["id"] in failed:
-            run |= {"status": "failed", "exit_status": failed[run["id"]]}  # it came to its end, and its images are not finite
+            run |= {"status": "failed", "exit_status": failed[run["id"]]}  # it is finished, and its images are not finite
     finished = [cell for cell in cells if runs[cell.id]["status"] == "finished"]
     if not finished:
         told = ", ".join(f"{run_id} failed ({status})" for run_id, status in failed.items())

@@ -105,7 +105,7 @@ def _tables(found: dict[str, Any]) -> dict[str, Any]:
         "ranking": (head, ranking),
         "runs": (["experiment", "seed", "status", "training_seconds", "peak_gigabytes", *metrics], runs),
         "effects": (["factor", "level", "ratio", "low", "high", "pairs"], effects),
-        "curves": (["experiment", "drawn by", "evaluations", found["main"], "low", "high"], curves),
+        "curves": (["experiment", "sampler", "evaluations", found["main"], "low", "high"], curves),
     }
     return {name: wandb.Table(columns=columns, data=rows) for name, (columns, rows) in tables.items() if rows}
 

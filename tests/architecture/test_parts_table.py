@@ -11,7 +11,7 @@ from ddpm_lab.config.load import load_recipe
 from ddpm_lab.diffusion.build import build_data, build_model, build_objective, build_procedure
 from ddpm_lab.diffusion.compatibility import require_fit
 from ddpm_lab.diffusion.model import DataShape
-from ddpm_lab.diffusion.sampling import Drawing
+from ddpm_lab.diffusion.sampling import ImageSampler
 from ddpm_lab.inference.pairs import pairs_of
 from ddpm_lab.inference.trained_run import guides
 from ddpm_lab.training.trainer import Trainer
@@ -71,6 +71,6 @@ def test_a_line_shows_its_part(
     trainer = Trainer(tiny, model, objective, data.train, "fp32")
     for step in range(2):
         trainer.step(trainer.batch(step))
-    drawing = Drawing(model, trainer.sampling_network(tiny.weights), procedure, shape.image_shape, "fp32")
+    drawing = ImageSampler(model, trainer.sampling_network(tiny.weights), procedure, shape.image_shape, "fp32")
     ((_, images),) = drawing.images(2, 0, 2, drawing.labels(2))
     assert images.shape == (2, 1, 16, 16)

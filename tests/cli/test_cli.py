@@ -143,7 +143,7 @@ def test_a_run_is_guided_by_another_and_by_its_own_snapshot(smoke_run: Path, qui
         assert not np.array_equal(np.load(tmp_path / f"{number}.npz")["arr_0"], np.load(tmp_path / "plain.npz")["arr_0"])
     refused = quick("sample", run, "train.images=5")
     assert refused.returncode == 2
-    assert "only the drawing can be changed" in refused.stderr
+    assert "only the sampling of a trained run can be changed" in refused.stderr
 
 
 def test_check_says_what_a_run_takes_and_makes_nothing(quick: Quick, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import torch
 from allpairspy import AllPairs
 
 from ddpm_lab.config.load import load_recipe
-from ddpm_lab.diffusion.sampling import Drawing
+from ddpm_lab.diffusion.sampling import ImageSampler
 from ddpm_lab.runner.prepare import prepare
 from registry.errors import BadInput
 from registry.plugins import REGISTRIES
@@ -57,7 +57,7 @@ def test_an_objective_trains_and_its_network_is_sampled(recipe: dict[str, Any]) 
         found.trainer.step(found.trainer.batch(step))
     moved = [not torch.equal(a, b) for a, b in zip(before, found.trainer.network.parameters(), strict=True)]
     assert any(moved)  # not all: layers that begin at 0 hold back those before them
-    sampler: Drawing = found.sampler(found.trainer.sampling_network("raw"))
+    sampler: ImageSampler = found.sampler(found.trainer.sampling_network("raw"))
     ((_, images),) = sampler.images(4, 0, 4, sampler.labels(4))
     assert images.shape == (4, 1, 8, 8)
 

@@ -11,7 +11,7 @@ from ddpm_lab.config.schema import Experiment
 from ddpm_lab.diffusion.build import build_data, build_model, build_objective, build_procedure
 from ddpm_lab.diffusion.compatibility import require_fit, warnings
 from ddpm_lab.diffusion.model import DataShape, Model
-from ddpm_lab.diffusion.sampling import Drawing
+from ddpm_lab.diffusion.sampling import ImageSampler
 from ddpm_lab.inference.trained_run import guides
 from ddpm_lab.training.trainer import Trainer
 from registry.backbones import BACKBONES
@@ -63,7 +63,7 @@ def _try(recipe: dict[str, Any]) -> torch.Tensor:
     trainer = Trainer(experiment, model, objective, data.train, "fp32")
     for step in range(2):
         trainer.step(trainer.batch(step))
-    drawing = Drawing(model, trainer.sampling_network(experiment.weights), procedure, shape.image_shape, "fp32")
+    drawing = ImageSampler(model, trainer.sampling_network(experiment.weights), procedure, shape.image_shape, "fp32")
     ((_, images),) = drawing.images(4, 0, 4, drawing.labels(4))  # raises where they are not finite
     return images
 

@@ -106,7 +106,7 @@ CASES: dict[str, tuple[Prepare, Words]] = {
         lambda folder: [*_small_npz(folder), "--dataset", "{name: shapes, sise: 3}"],
         ["--dataset", "did you mean 'size'"],
     ),
-    "an option that cannot apply": (lambda folder: [*_small_npz(folder), "--steps", "5"], ["--steps", "drawn already"]),
+    "an option that cannot apply": (lambda folder: [*_small_npz(folder), "--steps", "5"], ["--steps", "exist already"]),
     "npz of floats": (_odd_npz, ["x.npz", "float32", "uint8"]),
     "npz with objects": (_pickled_npz, ["x.npz", "arr_0 is object"]),
     "npz with too few images": (lambda folder: [*_small_npz(folder), "-n", "5"], ["x.npz", "holds 4 images, fewer than the 5"]),

@@ -71,9 +71,11 @@ def test_nothing_is_drawn_from_a_network_of_nan(broken_run: Path, tmp_path: Path
 def test_a_run_whose_samples_are_nan_says_why_and_fails(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from ddpm_lab.diffusion.sampling import Drawing
+    from ddpm_lab.diffusion.sampling import ImageSampler
 
-    monkeypatch.setattr(Drawing, "_draw", lambda self, indices, *_, **__: torch.full((len(indices), *self.shape), math.nan))
+    monkeypatch.setattr(
+        ImageSampler, "_draw", lambda self, indices, *_, **__: torch.full((len(indices), *self.shape), math.nan)
+    )
     few = ["train.images=64", "evaluate.every=32", "evaluate.n=8", "evaluate.n_during=4", "sampling.steps=2", "track=none"]
     assert main(["run", "smoke", *few, "--results", str(tmp_path)]) == 1
     said = capsys.readouterr().err

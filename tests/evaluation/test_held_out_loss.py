@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ddpm_lab.config.load import load_recipe
 from ddpm_lab.diffusion.build import build_model
 from ddpm_lab.diffusion.model import DataShape, Model
-from ddpm_lab.diffusion.sampling import Drawing
+from ddpm_lab.diffusion.sampling import ImageSampler
 from ddpm_lab.evaluation.held_out_errors import held_out_errors, of_network
 from ddpm_lab.reports import comparison as compare
 from ddpm_lab.reports.shared_buckets import averaged_over, over_shared
@@ -52,7 +52,7 @@ def test_it_is_what_the_closed_form_gives_whatever_the_target_and_schedule(overr
 
 
 def _record(model: Model, data: ImageSet, n: int) -> Measurement:
-    drawing = Drawing(model, Perfect(model), None, data.image_shape, "fp32")  # type: ignore[arg-type]  # nothing is sampled
+    drawing = ImageSampler(model, Perfect(model), None, data.image_shape, "fp32")  # type: ignore[arg-type]  # nothing is sampled
     (record,) = of_network(drawing, data, n, {"weights": "ema", "precision": "fp32"}, ["held_out_loss"])
     return record
 

@@ -74,7 +74,7 @@ def test_averages_of_other_lengths_are_made_and_measured(conditional: Path, quic
     [
         (["--at", "5"], "--at: the option is for --curve"),
         (["--curve", "nfe", "--at", "5,x"], "not a list of numbers"),
-        (["--curve", "nfe", "--at", "2.5"], "2.5 is no number of steps"),
+        (["--curve", "nfe", "--at", "2.5"], "2.5 is not a number of steps"),
         (["--curve", "nfe", "--samplers", "ddimm"], "did you mean 'ddim'"),
         (["--curve", "nfe", "--at", "100000"], "do not fit"),
         (["--curve", "ema", "--samplers", "ddim"], "--samplers"),
