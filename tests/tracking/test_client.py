@@ -41,6 +41,7 @@ def test_a_picture_lies_where_it_is_looked_for_and_nothing_tells_of_the_machine(
     for step in range(3):
         run.log({"loss": 1.0} if step < 2 else {"samples": wandb.Image(str(picture))}, step=step, commit=True)
     run.finish()
+    wandb.teardown()  # else clients that later tests start would join the service of this one
     offline = client.offline_folder(tmp_path)
     assert (offline / "files" / client.media_name("samples", 2, picture)).read_bytes() == picture.read_bytes()
     assert len(list(offline.glob("*.wandb"))) == 1  # the log that `wandb sync` sends
