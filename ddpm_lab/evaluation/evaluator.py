@@ -58,7 +58,7 @@ class Evaluator:
         """Features [B, D], float64, and logits [B, K] of a batch of uint8 images."""
         if images.dtype != torch.uint8:
             raise BadInput(
-                f"images of {images.dtype}: they are judged as uint8, rounded; see ddpm_lab.diffusion.process.to_uint8"
+                f"images of {images.dtype}: they are evaluated as uint8, rounded; see ddpm_lab.diffusion.process.to_uint8"
             )
         # What a CPU has just written it reads again sooner where it is little; a GPU wants much at once.
         parts = images.to(self.device).split(CHUNK if self.device.type == "cpu" else len(images))

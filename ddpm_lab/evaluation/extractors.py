@@ -36,7 +36,7 @@ def tried_extractor(choice: Choice, data: ImageSet, device: torch.device) -> Ext
     if len(data.train) < 2:
         raise BadInput(f"dataset: '{data.name}' has one training image, and a distance between distributions needs two")
     extractor = build_extractor(choice)
-    with on_behalf_of("features", choice.name, "cannot judge images"):
+    with on_behalf_of("features", choice.name, "cannot evaluate images"):
         told = ("dimension", "hash", "resize", "classes", "class_names")
         if lacking := [name for name in told if not hasattr(extractor, name)]:
             raise TypeError(f"lacks {', '.join(lacking)}; see registry/features/__init__.py")

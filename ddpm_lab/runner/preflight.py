@@ -154,7 +154,7 @@ def _seconds(call: Callable[[], Tensor | None], device: torch.device) -> float:
         clock = time.process_time
     try:
         times, begun = list[float](), time.monotonic()
-        # The first one warms up; a slow network is judged by fewer.
+        # The first one warms up; a slow network is timed by fewer.
         while len(times) < 2 or (
             time.monotonic() - begun < LONGEST_TRIAL and (len(times) <= TRIAL_STEPS or sum(times) < TRIAL_SECONDS)
         ):

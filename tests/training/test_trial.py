@@ -258,7 +258,7 @@ BROKEN = {
             def __call__(self, images):
                 return images.no_such  # HERE
         """,
-        "evaluate.features=[mine]", ["features: 'mine' cannot judge images", "no_such"],
+        "evaluate.features=[mine]", ["features: 'mine' cannot evaluate images", "no_such"],
     ),
 }  # fmt: skip
 
