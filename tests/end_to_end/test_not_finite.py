@@ -74,7 +74,7 @@ def test_a_run_whose_samples_are_nan_says_why_and_fails(
     from ddpm_lab.diffusion.sampling import ImageSampler
 
     monkeypatch.setattr(
-        ImageSampler, "_draw", lambda self, indices, *_, **__: torch.full((len(indices), *self.shape), math.nan)
+        ImageSampler, "unrounded", lambda self, indices, *_, **__: torch.full((len(indices), *self.shape), math.nan)
     )
     few = ["train.images=64", "evaluate.every=32", "evaluate.n=8", "evaluate.n_during=4", "sampling.steps=2", "track=none"]
     assert main(["run", "smoke", *few, "--results", str(tmp_path)]) == 1
