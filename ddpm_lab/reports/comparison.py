@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from ddpm_lab.reports.seed_groups import Row, rows_of
 from ddpm_lab.reports.seed_noise import Pooled
 from ddpm_lab.reports.shared_buckets import over_shared
+from ddpm_lab.reports.trained_code import differences
 from ddpm_lab.runtime.console import aligned, say
 from ddpm_lab.storage.measurement import Measurement, difference, plain, read_measurements
 from ddpm_lab.storage.run_folder import RESOLVED, RunFolder
@@ -85,6 +86,7 @@ def lines(names: Sequence[str], metric: str | None, extractor: str | None, n: in
     if len(versions) > 1:
         told = "; ".join(f"version {version}: {', '.join(dict.fromkeys(names))}" for version, names in sorted(versions.items()))
         yield f"sampled from the noise of different versions of the random streams, even where seeds agree ({told})"
+    yield from differences([name for row in rows for name in row.names])
     first = rows[0].record
     buckets = f", mean of the buckets {'; '.join(first.buckets)}, which all of them wholly cover" if first.buckets else ""
     floor = f" floor {first.floor:.4g};" if first.floor is not None else ""

@@ -19,24 +19,26 @@ from ddpm_lab.config.schema import Experiment
 OURS = ("ddpm_lab", "registry")
 
 
-def code_hash(experiment: Experiment, plugins: Iterable[Path]) -> str:
-    """12 hexadecimal digits of the code that trains: the mathematics, the step, the parts in use and the plugins.
+def code_hashes(experiment: Experiment, plugins: Iterable[Path]) -> dict[str, str]:
+    """12 hexadecimal digits for each piece of the code that trains: the `step` with its mathematics, each part, each plugin.
 
     Comments, docstrings and layout do not count, nor do parts that are not in use.
     """
-    files = {file for package in (ddpm_lab.diffusion, ddpm_lab.training) for file in _files(package)}
+    found = {"step": _hash(file for package in (ddpm_lab.diffusion, ddpm_lab.training) for file in _files(package))}
     for category, choice in experiment.parts:
-        files |= _with_imports(Path(inspect.getfile(inspect.unwrap(category.part(choice.name).make))))
-    digest = hashlib.sha256()
-    for source in sorted(_bare(file) for file in {*files, *plugins}):
-        digest.update(source.encode())
-    return digest.hexdigest()[:12]
+        made = inspect.getfile(inspect.unwrap(category.part(choice.name).make))
+        found[f"{category.kind} {choice.name}"] = _hash(_with_imports(Path(made)))
+    return found | {f"plugin {file.name}": _hash([file]) for file in plugins}
 
 
 def replaced() -> list[str]:
     """The functions of lab and registry that are not those of their own files, as `module.name`; none in an honest run."""
     modules = {name: module for name, module in sys.modules.items() if name.split(".")[0] in OURS and _has_source(module)}
     return sorted({name for module in modules.values() for name in _replaced_in(module)})
+
+
+def _hash(files: Iterable[Path]) -> str:
+    return hashlib.sha256("\n".join(sorted(map(_bare, set(files)))).encode()).hexdigest()[:12]
 
 
 def _files(package: ModuleType) -> list[Path]:

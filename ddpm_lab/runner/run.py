@@ -15,7 +15,7 @@ from ddpm_lab.reports.result_table import result_lines
 from ddpm_lab.reports.run_report import write_report
 from ddpm_lab.runner.callbacks import RunCallbacks
 from ddpm_lab.runner.prepare import Prepared, prepare
-from ddpm_lab.runner.provenance import code_hash, replaced
+from ddpm_lab.runner.provenance import code_hashes, replaced
 from ddpm_lab.runner.resume import Place
 from ddpm_lab.runtime import distributed
 from ddpm_lab.runtime.console import say
@@ -68,7 +68,7 @@ def begin(recipe: Recipe, results: Path, device: torch.device, resume: bool, run
 
     def opened() -> tuple[RunFolder, State | None]:
         environment = describe_environment(device, prepared.precision, train.memory_format, train.compile)
-        code = {"code": code_hash(recipe.experiment, (plugin.file for plugin in recipe.plugins)), "replaced": strangers}
+        code = {"code": code_hashes(recipe.experiment, (plugin.file for plugin in recipe.plugins)), "replaced": strangers}
         return place.open(prepared.shape, environment | code, prepared.start)
 
     folder, state = distributed.from_main(opened)
