@@ -49,6 +49,7 @@ EXCEPTIONS = {
     ("cli/evaluate.py", "inception_v3"): "--inception-weights is an option of that extractor, by its name",
     ("export/scheduler.py", "trailing"): "diffusers' word for where its steps lie",
     ("runtime/environment.py", "precision"): ARITHMETIC,
+    ("runner/preflight.py", "precision"): ARITHMETIC,
     ("inference/trained_run.py", "precision"): ARITHMETIC,
     ("evaluation/held_out_errors.py", "precision"): ARITHMETIC,
     ("evaluation/pixels.py", "memorisation"): "which held-out images are compared, a choice that values depend on",

@@ -53,7 +53,7 @@ def test_outside_a_plugin_file_and_the_run_outlives_it(tmp_path: Path, lab: Lab)
     assert drawn.returncode == 0, drawn.stderr
 
 
-def test_from_an_installed_package(tmp_path: Path, lab: Lab) -> None:
+def test_from_an_installed_package(tmp_path: Path) -> None:
     (tmp_path / "my_package").mkdir()
     (tmp_path / "my_package/__init__.py").touch()
     (tmp_path / "my_package/parts.py").write_text(CODE)
@@ -66,7 +66,9 @@ def test_from_an_installed_package(tmp_path: Path, lab: Lab) -> None:
         "from registry.losses import LOSSES\nload_installed()\nconforms(LOSSES.part('cauchy').make, scale=0.5)"
     )
     subprocess.run([sys.executable, "-c", check], cwd=tmp_path, env={**os.environ, **env}, check=True)
-    done = lab("run", "smoke", "loss=cauchy", *FEW, "--results", tmp_path / "results", env=env)
+    # A fresh interpreter, because what is installed is known to one when it starts.
+    command = [sys.executable, "-m", "ddpm_lab", "run", "smoke", "loss=cauchy", *FEW, "--results", str(tmp_path / "results")]
+    done = subprocess.run(command, cwd=ROOT, env={**os.environ, **env}, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
 

@@ -131,7 +131,7 @@ def _begin(recipe: Recipe, results: Path) -> RunFolder:
     """Find or make a run's folder, as a run does it, without what takes long."""
     place = Place(recipe, results, resume=True, run_id=None)
     place.find()
-    folder, _ = place.open(DataShape("shapes", (1, 16, 16), None, 0.5, ""), {})
+    folder, _ = place.open(DataShape("shapes", (1, 16, 16), None, 0.5, ""), {}, None)
     return folder
 
 

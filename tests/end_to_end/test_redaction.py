@@ -75,7 +75,7 @@ def test_a_run_keeps_its_home_to_itself_and_can_be_resumed(
     folder = create_run(real / "results", "mine")
     folder.experiment.write_text(dump(recipe.experiment), encoding="utf-8")
     require_same(folder, recipe, "--resume")
-    with pytest.raises(BadInput, match="another seed"):
+    with pytest.raises(BadInput, match="seed changed from 0 to 1"):
         require_same(folder, load_recipe(str(file), [*FEW, "seed=1"]), "--resume")
     assert _told(real, folder.path) == []
     # And read again, it is whole: parts need not know what `~` is.

@@ -1,6 +1,5 @@
 """What does not belong to a run or a set: a stranger's file among a run's own, and pictures that cannot be read."""
 
-import json
 import os
 import re
 import shutil
@@ -13,6 +12,7 @@ from PIL import Image
 
 from ddpm_lab.reports.run_report import write_report
 from ddpm_lab.storage.checkpoints import Checkpoints
+from ddpm_lab.storage.measurement import read_result
 from ddpm_lab.storage.run_folder import RunFolder
 from registry.datasets import ImageSet
 from registry.datasets.image_folder import image_folder
@@ -24,7 +24,7 @@ STRAY = ("mine.png", "²00000000.png", "000000005.png.bak", "5.png", "000000064 
 def test_stray_pictures_cost_no_run_its_report(smoke_run: Path, tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "run")
     shutil.copytree(smoke_run, folder.path)
-    result = json.loads(folder.result.read_text())
+    result = read_result(folder.result)
     write_report(folder, result)
     before = folder.report.read_text()
     grids = re.findall('data:image/png[^"]*', before)

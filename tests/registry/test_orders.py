@@ -109,7 +109,7 @@ def test_a_sampler_uses_the_variance_where_it_declares_it(name: str) -> None:
 
     path = PATHS["linear"]
     noise = torch.ones(1, 1, 1, 1).double
-    SAMPLERS.configure(name, {})(lambda x, level: Denoised(x, x, None), Grid(path, uniform(path, 4), Asked()), noise)
+    SAMPLERS.configure(name, {})(lambda x, level, to=None: Denoised(x, x, None), Grid(path, uniform(path, 4), Asked()), noise)
     assert bool(asked) == SAMPLERS.part(name).traits.uses_variance
 
 

@@ -46,7 +46,7 @@ def _run(folder: Path, *words: str, env: dict[str, str] | None = None, **changed
     return subprocess.run(command, cwd=folder, env=os.environ | PLACES | (env or {}), capture_output=True, text=True)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in which the whole suite has been run; no test changes its results."""
     folder = tmp_path_factory.mktemp("suite")
