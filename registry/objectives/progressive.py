@@ -9,7 +9,7 @@ from registry.options import Count
 from registry.traits import Options
 
 
-def _teacher(options: Options, images: int) -> Decay:
+def teacher_of_stages(options: Options, images: int) -> Decay:
     """The student itself, as it was when its present number of steps began."""
     stages = int(options["halvings"])
 
@@ -19,16 +19,29 @@ def _teacher(options: Options, images: int) -> Decay:
     return decay
 
 
-@OBJECTIVES.register("progressive", ObjectiveTraits(network=frozenset({"jumps"}), teacher=_teacher))
+def one_step(learner: Learner, x_t: Tensor, level: Tensor, x_s: Tensor, end: Tensor) -> tuple[Tensor, Tensor]:
+    """The x_0 and eps by which one step of DDIM leads from x_t to x_s (Salimans & Ho 2022, appendix G, eq. 7)."""
+    (alpha, sigma), (alpha_s, sigma_s) = learner.point(level), learner.point(end)
+    ratio = sigma_s / sigma
+    x0 = (x_s - ratio * x_t) / (alpha_s - ratio * alpha)
+    return x0, (x_t - alpha * x0) / sigma
+
+
+def start_of_step(learner: Learner, level: Tensor, stride: Tensor | float) -> Tensor:
+    """The level at which a step of the sampling schedule `trailing` starts, the one that ends below `level`."""
+    last = torch.as_tensor(learner.path.steps / stride, device=level.device)
+    return torch.minimum(torch.ceil((level + 1) / stride).clamp(min=1), last) * stride - 1
+
+
+@OBJECTIVES.register("progressive", ObjectiveTraits(network=frozenset({"jumps"}), teacher=teacher_of_stages))
 def progressive(learner: Learner, batch: Batch, *, steps: Count = 64, halvings: Count = 6) -> Tensor:
     """One step of DDIM learns to be two of the teacher, and then becomes the teacher (Salimans & Ho 2022, algorithm 2).
 
     The teacher that training begins from takes `steps` steps on the sampling schedule `trailing`, the student half of them at
     first, and steps / 2^halvings in the end.
     """
-    count = max(1, steps // 2 ** (1 + int(learner.progress * halvings)))
-    stride = learner.path.steps / count
-    t = torch.ceil((batch.level + 1) / stride).clamp(1, count) * stride - 1  # the level of a step's start
+    stride = learner.path.steps / max(1, steps // 2 ** (1 + int(learner.progress * halvings)))
+    t = start_of_step(learner, batch.level, stride)
     middle, end = t - stride / 2, t - stride
 
     def jump(x: Tensor, level: Tensor, to: Tensor) -> Tensor:
@@ -38,10 +51,5 @@ def progressive(learner: Learner, batch: Batch, *, steps: Count = 64, halvings: 
 
     alpha, sigma = learner.point(t)
     x_t = alpha * batch.x0 + sigma * batch.eps
-    x_s = jump(jump(x_t, t, middle), middle, end)
-    alpha_s, sigma_s = learner.point(end)
-    # The x_0 whose one step leads to the same place (there eq. 7 of appendix G).
-    ratio = sigma_s / sigma
-    x0 = (x_s - ratio * x_t) / (alpha_s - ratio * alpha)
-    eps = (x_t - alpha * x0) / sigma
+    x0, eps = one_step(learner, x_t, t, jump(jump(x_t, t, middle), middle, end), end)
     return learner.loss(learner.predict(x_t, t, batch.y), x0, eps, x_t, batch, t)

@@ -67,8 +67,8 @@ def test_the_extractor_never_trains(evaluator: Evaluator, data: ImageSet) -> Non
     assert not any(module.training for module in vars(evaluator.extractor)["network"].modules())
 
 
-def test_floats_are_not_judged(evaluator: Evaluator, data: ImageSet) -> None:
-    with pytest.raises(BadInput, match="judged as uint8"):
+def test_floats_are_not_evaluated(evaluator: Evaluator, data: ImageSet) -> None:
+    with pytest.raises(BadInput, match="evaluated as uint8"):
         _distance(evaluator, _held_out(data).float() / 127.5 - 1)
 
 

@@ -191,3 +191,22 @@ def test_the_teacher_of_a_progressive_student_is_the_student_of_the_stage_before
     copied = [seen for seen in range(64, 6401, 64) if decay(seen, 64) == 0]
     assert copied == [1600, 3200, 4800, 6400]
     assert {decay(seen, 64) for seen in range(64, 6401, 64)} == {0.0, 1.0}
+
+
+@pytest.mark.parametrize("path", ["cosine", "flow", "edm"])
+@pytest.mark.parametrize("earlier", [0.0, 0.9])
+def test_a_jump_of_a_distilled_map_is_two_of_the_flow(path: str, earlier: float) -> None:
+    """The flow's own map is the fixed point: its jumps are what they are asked to be, at every stage."""
+    for progress in (0.1, 0.5, 0.9):
+        learner = Exact(PATHS[path], progress=progress, drawn={"earlier jump": earlier, "which stage": 0.3})
+        learner.expected("progressive_map", 640.0, steps=32, halvings=5, keep=0.5)
+        ((x0, eps, x_t, level),) = learner.seen
+        stage = int(progress * 5)
+        count = 32 // 2 ** (1 + (int(0.3 * stage) if earlier < 0.5 and stage else stage))
+        end = level - 1000 / count
+        alpha, sigma = learner.point(end)
+        (tau, size), (_, there) = learner._size(level), learner._size(end)
+        at, of = learner.point(level)
+        torch.testing.assert_close((alpha * x0 + sigma * eps) / (alpha + sigma), x_t / (at + of) * there / size)
+        torch.testing.assert_close(at * x0 + of * eps, x_t)
+        assert float(tau.min()) > 0
