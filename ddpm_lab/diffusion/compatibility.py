@@ -13,7 +13,6 @@ from ddpm_lab.diffusion.model import Model, Objective
 from ddpm_lab.diffusion.process import Diffusion
 from ddpm_lab.diffusion.stability import amplification
 from registry.blame import on_behalf_of
-from registry.couplings import COUPLINGS
 from registry.errors import BadInput
 from registry.objectives import OBJECTIVES
 from registry.path import NoisePath
@@ -42,7 +41,7 @@ def require_fit(experiment: Experiment, model: Model, objective: Objective) -> N
     Raises:
         BadInput: the target cannot tell x_0 at some level, a weight is not finite, or levels lack a density that is needed.
     """
-    _require_served(experiment, model)
+    _require_served(experiment, model, objective)
     diffusion = model.diffusion
     with on_behalf_of("targets", experiment.target.name, FAILS):
         to_x0, _ = diffusion.target.gain(*diffusion.path.at(_all(diffusion.path)))
@@ -66,14 +65,14 @@ def require_fit(experiment: Experiment, model: Model, objective: Objective) -> N
             )
 
 
-def _require_served(experiment: Experiment, model: Model) -> None:
+def _require_served(experiment: Experiment, model: Model, objective: Objective) -> None:
     """Refuse what the objective's network, or the coupling, is not for."""
-    objective, sampler = experiment.objective.name, experiment.sampling.sampler.name
-    traits, takes = OBJECTIVES.part(objective).traits, SAMPLERS.part(sampler).traits.takes
+    name, sampler = experiment.objective.name, experiment.sampling.sampler.name
+    traits, takes = OBJECTIVES.part(name).traits, SAMPLERS.part(sampler).traits.takes
     if not takes & traits.network:
         fitting = [part.name for part in SAMPLERS if part.traits.takes & traits.network]
         raise BadInput(
-            f"sampling.sampler: '{sampler}' needs a network that is a {_either(takes)}, and objective '{objective}' trains a"
+            f"sampling.sampler: '{sampler}' needs a network that is a {_either(takes)}, and objective '{name}' trains a"
             f" {_either(traits.network)}; take {' or '.join(fitting)}"
         )
     if not traits.weighting:
@@ -81,8 +80,8 @@ def _require_served(experiment: Experiment, model: Model) -> None:
         unused = {"weighting": experiment.weighting.name != usual, "loss_space": experiment.loss_space is not None,
                   "variance": bool(model.variance.extra_channels)}  # fmt: skip
         for key in (key for key, given in unused.items() if given):
-            raise BadInput(f"{key}: objective '{objective}' weighs its images itself, and would ignore it; leave it out")
-    if not COUPLINGS.part(experiment.coupling.name).traits.independent:
+            raise BadInput(f"{key}: objective '{name}' weighs its images itself, and would ignore it; leave it out")
+    if objective.coupling is not None:
         because = (
             f"with coupling '{experiment.coupling.name}' noise and image depend on each other, so what the network predicts"
         )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import load_file
+from safetensors.torch import load
 from torch import nn
 
 from ddpm_lab.config.load import load_recipe
@@ -16,7 +16,7 @@ from ddpm_lab.storage.json_text import read_json
 from ddpm_lab.storage.results_folder import newest_finished
 from ddpm_lab.storage.run_folder import RunFolder
 from registry.errors import BadInput, reason
-from registry.files import WEIGHTS, read_file, required
+from registry.files import WEIGHTS, read_file
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,8 @@ def begin_from(start: Start, network: nn.Module, results: Path) -> StartingWeigh
     if not file.is_file():
         raise BadInput(f"train.start: '{start.run}' has no {name} weights; it has {', '.join(folder.known_weights) or 'none'}")
     try:
-        theirs = load_file(required(file, WEIGHTS))
+        content = read_file(file, WEIGHTS)
+        theirs = load(content)
     except BadInput:
         raise
     except Exception as error:  # a damaged header can raise almost anything
@@ -68,7 +69,7 @@ def begin_from(start: Start, network: nn.Module, results: Path) -> StartingWeigh
             f" {shared / all_:.0%} of it; begin with a run of the same backbone and sizes"
         )
     network.load_state_dict(fitting, strict=False)
-    digest = hashlib.sha256(read_file(file, WEIGHTS)).hexdigest()
+    digest = hashlib.sha256(content).hexdigest()
     images, seconds = _cost(folder)
     return StartingWeights(
         str(folder.path), name, digest, images, seconds,

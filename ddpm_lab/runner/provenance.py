@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import ast
+import functools
 import hashlib
 import inspect
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -24,11 +25,16 @@ def code_hashes(experiment: Experiment, plugins: Iterable[Path]) -> dict[str, st
 
     Comments, docstrings and layout do not count, nor do parts that are not in use.
     """
-    found = {"step": _hash(file for package in (ddpm_lab.diffusion, ddpm_lab.training) for file in _files(package))}
+    bare, imports = functools.cache(_bare), functools.cache(_imports)  # parts share much of what they import
+
+    def hash_of(files: Iterable[Path]) -> str:
+        return hashlib.sha256("\n".join(sorted(map(bare, set(files)))).encode()).hexdigest()[:12]
+
+    found = {"step": hash_of(file for package in (ddpm_lab.diffusion, ddpm_lab.training) for file in _files(package))}
     for category, choice in experiment.parts:
         made = inspect.getfile(inspect.unwrap(category.part(choice.name).make))
-        found[f"{category.kind} {choice.name}"] = _hash(_with_imports(Path(made)))
-    return found | {f"plugin {file.name}": _hash([file]) for file in plugins}
+        found[f"{category.kind} {choice.name}"] = hash_of(_with_imports(Path(made), imports))
+    return found | {f"plugin {file.name}": hash_of([file]) for file in plugins}
 
 
 def replaced() -> list[str]:
@@ -37,26 +43,29 @@ def replaced() -> list[str]:
     return sorted({name for module in modules.values() for name in _replaced_in(module)})
 
 
-def _hash(files: Iterable[Path]) -> str:
-    return hashlib.sha256("\n".join(sorted(map(_bare, set(files)))).encode()).hexdigest()[:12]
-
-
 def _files(package: ModuleType) -> list[Path]:
     return [file for folder in package.__path__ for file in Path(folder).glob("*.py")]
 
 
-def _with_imports(file: Path) -> set[Path]:
+def _with_imports(file: Path, imports: Callable[[Path], list[Path]]) -> set[Path]:
     """A file and those of the registry that it imports, and so on."""
     found, todo = set[Path](), [file]
     while todo:
-        if (file := todo.pop()) in found:
-            continue
-        found.add(file)
-        for node in ast.walk(ast.parse(file.read_text())):
-            module = sys.modules.get(node.module or "") if isinstance(node, ast.ImportFrom) else None
-            if module is not None and module.__name__.split(".")[0] == registry.__name__ and _has_source(module):
-                todo.append(Path(module.__file__ or ""))
+        if (file := todo.pop()) not in found:
+            found.add(file)
+            todo += imports(file)
     return found
+
+
+def _imports(file: Path) -> list[Path]:
+    """The files of the registry that a file imports."""
+    nodes = ast.walk(ast.parse(file.read_text()))
+    modules = [sys.modules.get(node.module or "") for node in nodes if isinstance(node, ast.ImportFrom)]
+    return [
+        Path(module.__file__ or "")
+        for module in modules
+        if module is not None and module.__name__.split(".")[0] == registry.__name__ and _has_source(module)
+    ]
 
 
 def _bare(file: Path) -> str:

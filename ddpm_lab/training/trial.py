@@ -89,9 +89,9 @@ def _learn(experiment: Experiment, model: Model, objective: Objective, batch: Ba
     # The whole once more, as in a step: what only fails together, such as a gradient that nobody gives.
     moment = Moment(experiment.seed, 0, 0.0, IMAGES)
     with on_behalf_of("objectives", experiment.objective.name, FAILS):
-        _require(training_loss(model, objective, model.network, batch, moment, model.network), (IMAGES,), "losses")
-    with on_behalf_of("backbones", experiment.backbone.name, "cannot be trained"):
         losses = training_loss(model, objective, model.network, batch, moment, model.network)
+        _require(losses, (IMAGES,), "losses")
+    with on_behalf_of("backbones", experiment.backbone.name, "cannot be trained"):
         losses.mean().backward()  # type: ignore[no-untyped-call]
     if isinstance(objective.levels, AdaptiveLevels):
         with on_behalf_of("levels", experiment.levels.name, FAILS):

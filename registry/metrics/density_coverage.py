@@ -11,20 +11,22 @@ TILE = 2048  # rows of a block of distances
 NEIGHBOURS = 5  # Naeem et al. 2020, section 3
 
 
-def _traits(name: str, place: int) -> MetricTraits:
+def of_neighbours(name: str, count: int, place: int) -> MetricTraits:
+    """What a metric declares that looks for a point's `count` nearest among the kept features."""
+
     def protocol(n: int, reference: int) -> str:
-        return f"{name} (k = {NEIGHBOURS}, {n} against {reference} at random)"
+        return f"{name} (k = {count}, {n} against {reference} at random)"
 
     return MetricTraits(needs=frozenset({"kept"}), higher=True, protocol=protocol, place=place)
 
 
-@METRICS.register("density", _traits("density", 50))
+@METRICS.register("density", of_neighbours("density", NEIGHBOURS, 50))
 def density(seen: InFeatures) -> float | None:
     """As precision, but robust to outliers, with five neighbours (Naeem et al. 2020)."""
     return (both := seen.once(_both)) and both[0]
 
 
-@METRICS.register("coverage", _traits("coverage", 51))
+@METRICS.register("coverage", of_neighbours("coverage", NEIGHBOURS, 51))
 def coverage(seen: InFeatures) -> float | None:
     """As recall, but robust to outliers, with five neighbours (Naeem et al. 2020)."""
     return (both := seen.once(_both)) and both[1]

@@ -4,26 +4,19 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from registry.metrics import METRICS, InFeatures, MetricTraits
-from registry.metrics.density_coverage import NEIGHBOURS, TILE
+from registry.metrics import METRICS, InFeatures
+from registry.metrics.density_coverage import NEIGHBOURS, TILE, of_neighbours
 
 MANIFOLD = 3  # Kynkaanniemi et al. 2019, section 3
 
 
-def _traits(name: str, place: int) -> MetricTraits:
-    def protocol(n: int, reference: int) -> str:
-        return f"{name} (k = {MANIFOLD}, {n} against {reference} at random)"
-
-    return MetricTraits(needs=frozenset({"kept"}), higher=True, protocol=protocol, place=place)
-
-
-@METRICS.register("precision", _traits("precision", 40))
+@METRICS.register("precision", of_neighbours("precision", MANIFOLD, 40))
 def precision(seen: InFeatures) -> float | None:
     """The share of images within the reference's 3-neighbour manifold (Kynkaanniemi et al. 2019)."""
     return (both := seen.once(_both)) and both[0]
 
 
-@METRICS.register("recall", _traits("recall", 41))
+@METRICS.register("recall", of_neighbours("recall", MANIFOLD, 41))
 def recall(seen: InFeatures) -> float | None:
     """The share of the reference within the images' 3-neighbour manifold (Kynkaanniemi et al. 2019)."""
     return (both := seen.once(_both)) and both[1]
