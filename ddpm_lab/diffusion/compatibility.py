@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import math
+from collections.abc import Iterable, Iterator, Sequence
 
 import torch
 from torch import nn
@@ -72,8 +73,8 @@ def _require_served(experiment: Experiment, model: Model, objective: Objective) 
     if not takes & traits.network:
         fitting = [part.name for part in SAMPLERS if part.traits.takes & traits.network]
         raise BadInput(
-            f"sampling.sampler: '{sampler}' needs a network that is a {_either(takes)}, and objective '{name}' trains a"
-            f" {_either(traits.network)}; take {' or '.join(fitting)}"
+            f"sampling.sampler: '{sampler}' samples networks of kind {_either(takes)}, and objective '{name}' trains one of"
+            f" kind {_either(traits.network)}; take {' or '.join(fitting)}"
         )
     if not traits.weighting:
         usual = Experiment.model_fields["weighting"].default.name
@@ -95,7 +96,28 @@ def _require_served(experiment: Experiment, model: Model, objective: Objective) 
 
 
 def _either(names: Iterable[str]) -> str:
-    return " or ".join(sorted(names)).replace("_", " ")
+    return " or ".join(sorted(names))
+
+
+def space_of_loss(experiment: Experiment, model: Model, objective: Objective, shape: Sequence[int]) -> str | None:
+    """What a loss that is no square means in a space that is not the target's; None where the space is only a weight.
+
+    `shape` is that of an image.
+    """
+    if objective.space is None:
+        return None
+    error = torch.linspace(-3, 3, math.prod(shape)).reshape(1, *shape)
+    small, large = (objective.loss(scale * error, torch.zeros_like(error)).sum() for scale in (1, 2))
+    if torch.isclose(large, 4 * small):
+        return None
+    diffusion, loss, space = model.diffusion, experiment.loss.name, experiment.loss_space
+    alpha, sigma = diffusion.path.at(_all(diffusion.path))
+    one, zero = torch.ones_like(alpha), torch.zeros_like(alpha)
+    there = objective.space.of(*diffusion.target.split(one, zero, alpha, sigma), alpha, sigma).abs()
+    return (
+        f"{loss} of the error in {space.name if space else ''}, which is {float(there.min()):.3g} to {float(there.max()):.3g}"
+        f" times that of {experiment.target.name}; {loss} is no square, so no weighting of {experiment.target.name} is the same"
+    )
 
 
 def warnings(experiment: Experiment, model: Model, objective: Objective, std: float) -> Iterator[str]:

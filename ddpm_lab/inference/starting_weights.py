@@ -5,18 +5,20 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
 from safetensors.torch import load
 from torch import nn
 
 from ddpm_lab.config.load import load_recipe
 from ddpm_lab.config.schema import Start
 from ddpm_lab.storage.json_text import read_json
+from ddpm_lab.storage.measurement import read_result
 from ddpm_lab.storage.results_folder import newest_finished
 from ddpm_lab.storage.run_folder import RunFolder
 from registry.errors import BadInput, reason
 from registry.files import WEIGHTS, read_file
+from registry.problems import first_problem
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,9 @@ class StartingWeights:
         parts = [f"{len(names)} {what}" for names, what in ((self.left_out, "tensors begin anew"),
                  (self.unused, "of its tensors find no place")) if names]  # fmt: skip
         return f"{self.weights} weights of {self.run}{cost}" + "".join(f"; {part}" for part in parts)
+
+
+_START = TypeAdapter(StartingWeights)
 
 
 def begin_from(start: Start, network: nn.Module, results: Path) -> StartingWeights:
@@ -77,6 +82,20 @@ def begin_from(start: Start, network: nn.Module, results: Path) -> StartingWeigh
     )  # fmt: skip
 
 
+def recorded_start(folder: RunFolder) -> StartingWeights | None:
+    """Which weights a run began from; None where it began with none.
+
+    Raises:
+        BadInput: its record is damaged.
+    """
+    if not folder.start.is_file():
+        return None
+    try:
+        return _START.validate_python(read_json(folder.start))
+    except ValidationError as error:
+        raise BadInput(f"{folder.start}: {first_problem(error)}") from None
+
+
 def _folder(name: str, results: Path) -> RunFolder:
     try:
         return RunFolder.open(name)
@@ -92,19 +111,13 @@ def _folder(name: str, results: Path) -> RunFolder:
 
 
 def _cost(folder: RunFolder) -> tuple[int | None, float | None]:
-    """Images and seconds of training of a run and of what it began from itself."""
+    """Images and seconds of training of a run and of what it started from itself."""
     try:
-        if folder.result.is_file():
-            result = read_json(folder.result)
-            images, seconds = result["images"], result["training_seconds"]
-        else:
-            last = folder.read_metrics()[-1]
-            images, seconds = last["images"], last.get("train_seconds")
-        before: dict[str, Any] = read_json(folder.start) if folder.start.is_file() else {"images": 0, "seconds": 0.0}
-        return _sum(images, before["images"]), _sum(seconds, before["seconds"])
+        if folder.finished:
+            result = read_result(folder.result)
+            return result.images_in_all, result.training_in_all
+        last, before = folder.read_metrics()[-1], recorded_start(folder)
+        costs = last["images"], last["train_seconds"]
+        return costs if before is None else (costs[0] + before.images, costs[1] + before.seconds)
     except (OSError, BadInput, LookupError, TypeError):
         return None, None
-
-
-def _sum(mine: Any, before: Any) -> Any:
-    return None if mine is None or before is None else mine + before

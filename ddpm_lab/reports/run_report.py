@@ -9,6 +9,7 @@ from typing import Any
 
 import jinja2
 
+from ddpm_lab.inference.starting_weights import recorded_start
 from ddpm_lab.reports.plots import svg_of_curves
 from ddpm_lab.reports.result_table import by_protocol, floor_of
 from ddpm_lab.runtime.console import clock
@@ -36,6 +37,7 @@ def write_report(folder: RunFolder, result: RunResult) -> None:
         experiment=folder.path.parent.name,
         result=result,
         environment=read_json(folder.environment),
+        start=recorded_start(folder),
         resolved=read_text(folder.experiment, YAML),
         groups=by_protocol(result.metrics),
         curves=[

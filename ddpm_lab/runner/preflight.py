@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ddpm_lab.config.load import Recipe, dump
-from ddpm_lab.diffusion.compatibility import terminal_snr
+from ddpm_lab.diffusion.compatibility import space_of_loss, terminal_snr
 from ddpm_lab.evaluation.extractors import CAVEAT, suited_first, suits
 from ddpm_lab.runner.prepare import Prepared, prepare
 from ddpm_lab.runtime.console import clock
@@ -77,6 +77,8 @@ def findings(recipe: Recipe, device_name: str | None) -> Iterator[Finding]:
     snr = terminal_snr(path)
     text = f"{experiment.schedule.name}, T = {path.steps}, terminal SNR {snr:.2e}"
     yield Finding("path", text, {"schedule": experiment.schedule.name, "timesteps": path.steps, "terminal_snr": snr})
+    if space := space_of_loss(experiment, prepared.model, prepared.trainer.objective, data.image_shape):
+        yield Finding("loss", space, {"loss_space": space})
     chosen = suited_first(experiment.evaluate.features, data)
     for choice in chosen:
         made = made_for(REGISTRIES["features"].part(choice.name).make)

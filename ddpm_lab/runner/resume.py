@@ -17,11 +17,18 @@ from ddpm_lab.runtime.seeding import STREAMS
 from ddpm_lab.storage.checkpoints import Checkpoints, State
 from ddpm_lab.storage.files import write_text
 from ddpm_lab.storage.json_text import write_json
-from ddpm_lab.storage.results_folder import clear_abandoned, create_run, newest_unfinished, point_latest, with_id
+from ddpm_lab.storage.results_folder import (
+    clear_abandoned,
+    create_run,
+    newest_finished,
+    newest_unfinished,
+    point_latest,
+    with_id,
+)
 from ddpm_lab.storage.run_folder import RunFolder
 from registry.errors import BadInput
 
-ANEW = {"--resume": "without --resume", "--id": "under another id"}
+NEW = {"--resume": "without --resume", "--id": "under another id"}
 # What a run may change when it is resumed, because no weight and no metric depends on it.
 FREE: Any = {"plugins": True, "track": True, "train": {"on_nonfinite", "checkpoint_every", "checkpoints_kept"}}
 
@@ -50,7 +57,9 @@ class Place:
         elif self.resume:
             self._old = newest_unfinished(results, name)
             if self._old is None:
-                say(f"no unfinished run of {name} in {results}/; starting a new one")
+                done = newest_finished(results, name)
+                onward = f"; train.start={done.path} would start it from the weights of that finished one" if done else ""
+                say(f"no unfinished run of {name} in {results}/; starting a new one{onward}")
         return pick_threads(self.recipe.experiment.train.threads, self._old.recorded_threads() if self._old else None)
 
     @property
@@ -106,9 +115,11 @@ def require_same(folder: RunFolder, recipe: Recipe, option: str) -> None:
         for experiment in (load_recipe(str(folder.experiment)).experiment, recipe.experiment)
     )
     if found := first_difference(old, new):
+        more = found.key == "train.images" and found.new > found.old
+        onward = f"; for more images finish it, then train.start={folder.path}" if more else ""
         raise BadInput(
             f"{option}: {folder.path} cannot be resumed: {found.key} changed from {found.old!r} to {found.new!r}; run it as it"
-            f" was, or start anew {ANEW[option]}"
+            f" was, or start a new run {NEW[option]}{onward}"
         )
 
 

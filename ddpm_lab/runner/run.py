@@ -10,6 +10,7 @@ import torch
 
 from ddpm_lab.config.load import Recipe
 from ddpm_lab.evaluation.evaluate import evaluate_images, evaluators
+from ddpm_lab.inference.starting_weights import recorded_start
 from ddpm_lab.inference.trained_run import describe_generation
 from ddpm_lab.reports.result_table import result_lines
 from ddpm_lab.reports.run_report import write_report
@@ -145,11 +146,12 @@ class Execution:
         drawing, sampling = self.callbacks.drawing(), self.experiment.sampling
         frames = drawing.trajectory(ROW, sampling.seed, drawing.labels(ROW), FRAMES)
         save_grid(self.folder.path / "denoising.png", frames.flatten(0, 1), columns=ROW)
-        costs = self.callbacks.costs
+        costs, start = self.callbacks.costs, recorded_start(self.folder)
+        before = (start.images, start.seconds) if start else (0, 0.0)
         result = RunResult(
             tuple(results), self.folder.id, self.trainer.images, self.experiment.budget, self.prepared.parameters,
             self.prepared.flops_per_image, peak_gigabytes(self.prepared.device), self.trainer.seconds,
-            costs["sampling_seconds"], costs["evaluation_seconds"], self.trainer.skipped,
+            costs["sampling_seconds"], costs["evaluation_seconds"], self.trainer.skipped, *before,
         )  # fmt: skip
         write_report(self.folder, result)
         write_json(self.folder.result, plain(result))

@@ -128,7 +128,21 @@ class RunResult:
     sampling_seconds: float | None = None
     evaluation_seconds: float | None = None
     skipped_steps: int = 0
+    images_before: int | None = 0  # of all training that led to the weights it started from; None where nobody knows
+    seconds_before: float | None = 0.0
     version: int = VERSION
+
+    @property
+    def images_in_all(self) -> int | None:
+        """Seen in training, with those of the weights that it started from."""
+        return None if self.images_before is None else self.images_before + self.images
+
+    @property
+    def training_in_all(self) -> float | None:
+        """Seconds of training, with those of the weights that it started from."""
+        if self.training_seconds is None or self.seconds_before is None:
+            return None
+        return self.training_seconds + self.seconds_before
 
     @property
     def of_main(self) -> list[Measurement]:

@@ -159,6 +159,7 @@ def _run(cell: Cell, folder: Path, failed: Mapping[str, int]) -> Found:
     curve = [(row["images"], row[key]) for row in rows if row.get(key) is not None]
     environment = read_json(run.environment)
     costs = {cost: getattr(result, cost) for cost in COSTS}
+    costs |= {"images": result.images_in_all, "training_seconds": result.training_in_all}  # with the weights it started from
     return told | {"status": "finished", "metrics": metrics, "over_training": curve, "environment": environment, **costs}
 
 

@@ -70,7 +70,7 @@ def _costs(question: Question, pairs: Sequence[tuple[Sample, Sample]]) -> dict[s
         values = [getattr(one.result, key) for one in side]
         return None if None in values else statistics.fmean(values)
 
-    found = {key: (mean(key, a), mean(key, b)) for key in ("parameters", "flops_per_image", "training_seconds")}
+    found = {key: (mean(key, a), mean(key, b)) for key in ("parameters", "flops_per_image", "training_in_all")}
     found["seconds"] = (statistics.fmean(one.seconds for one in a), statistics.fmean(one.seconds for one in b))
     return found
 
@@ -90,7 +90,7 @@ def lines(verdict: Verdict) -> Iterator[str]:
     costs = verdict.costs or {}
     for key, name in (("parameters", "parameters"), ("flops_per_image", "FLOP per image, forward")):
         rows.append([name, *("" if value is None else f"{value:,.0f}" for value in costs.get(key, ()))])
-    for key, name in (("training_seconds", "training"), ("seconds", "all that was run for it")):
+    for key, name in (("training_in_all", "training"), ("seconds", "all that was run for it")):
         rows.append([name, *("" if value is None else clock(value) for value in costs.get(key, ()))])
     yield from aligned([["means, without a verdict", "A", "B"], *rows])
 

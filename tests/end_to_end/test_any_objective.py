@@ -65,7 +65,7 @@ def test_an_objective_trains_and_its_network_is_sampled(recipe: dict[str, Any]) 
 @pytest.mark.parametrize(
     ("overrides", "words"),
     [
-        (["objective=mean_flow", "sampling.sampler=consistency"], "needs a network that is a consistency"),
+        (["objective=mean_flow", "sampling.sampler=consistency"], "samples networks of kind consistency"),
         (["sampling.sampler=flow_map"], "take ancestral or"),
         (["objective=consistency", "sampling.sampler=consistency", "weighting=p2"], "weighting: objective 'consistency'"),
         (["objective=mean_flow", "loss_space=v"], "loss_space: objective 'mean_flow'"),

@@ -143,7 +143,9 @@ def test_a_finished_run_of_that_id_and_another_experiment_is_not_taken_for_this_
     other = quick("run", "smoke", "classes=true", "loss=l1", "--results", results, "--id", run_id)
     assert other.returncode == 2
     (line,) = other.stderr.splitlines()
-    assert "cannot be resumed: loss.name changed from 'l2' to 'l1'; run it as it was, or start anew under another id" in line
+    assert (
+        "cannot be resumed: loss.name changed from 'l2' to 'l1'; run it as it was, or start a new run under another id" in line
+    )
 
 
 def test_the_id_of_an_agent_is_checked_as_one_of_the_user(

@@ -61,3 +61,14 @@ def test_a_program_is_told_what_a_reader_is(monkeypatch: pytest.MonkeyPatch, cap
     assert found["warnings"]
     assert found["training_seconds"] == 0.5 * 320 / 32
     assert found["resolved"]["train"]["images"] == found["images"] == 320
+
+
+@pytest.mark.parametrize(("loss", "said"), [("l1", True), ("huber", True), ("l2", False)])
+def test_a_loss_that_is_no_square_says_what_another_space_means(monkeypatch: pytest.MonkeyPatch, loss: str, said: bool) -> None:
+    """On the way of cosine an error of x_0 is 1 / sigma times as large in v: from 1 to 156 on a thousand levels."""
+    monkeypatch.setattr(preflight, "_seconds", lambda *_: 0.5)
+    words = ["target=x0", "loss_space=v", f"loss={loss}", "schedule=cosine", "timesteps=1000"]
+    found = [line for line in lines(load_recipe("smoke", words), "cpu") if line.startswith("loss")]
+    assert bool(found) is said
+    if said:
+        assert f"{loss} of the error in v, which is 1 to 156 times that of x0" in found[0]

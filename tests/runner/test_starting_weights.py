@@ -12,6 +12,7 @@ from ddpm_lab.config.load import load_recipe
 from ddpm_lab.config.schema import Start
 from ddpm_lab.inference.starting_weights import begin_from
 from ddpm_lab.runner.prepare import prepare
+from ddpm_lab.storage.measurement import read_result
 
 FEW = ["classes=true", "train.images=320", "evaluate.n=8", "evaluate.every=null", "evaluate.metrics=[]"]
 
@@ -36,6 +37,25 @@ def test_training_begins_with_the_weights_of_a_run_and_the_record_says_so(
     again = quick("run", "smoke", *FEW, "train.start=smoke", "--results", tmp_path)
     assert again.returncode == 0, again.stderr
     assert json.loads((tmp_path / "latest/start.json").read_text())["images"] == 3520
+    result = read_result(tmp_path / "latest/result.json")
+    assert (result.images, result.images_in_all) == (320, 3840)
+    assert result.training_in_all > result.training_seconds > 0
+    page = (tmp_path / "latest/report.html").read_text()
+    assert f"ema weights of <code>{(tmp_path / 'smoke').resolve()}" in page
+    assert "for 3,840 images" in page
+
+
+def test_more_images_are_a_new_run_from_the_weights_and_resume_says_so(quick: Quick, tmp_path: Path) -> None:
+    words = ["run", "smoke", *FEW, "--results", tmp_path, "--resume"]
+    assert quick(*words).returncode == 0
+    more = quick(*words, "train.images=640")
+    assert more.returncode == 0, more.stderr
+    first = min((tmp_path / "smoke").iterdir())
+    assert f"starting a new one; train.start={first} would start it from the weights of that finished one" in more.stderr
+    (tmp_path / "latest/result.json").unlink()
+    unfinished = quick(*words, "train.images=960")
+    assert unfinished.returncode == 2
+    assert f"for more images finish it, then train.start={(tmp_path / 'latest').resolve()}" in unfinished.stderr
 
 
 def test_check_adds_up_what_both_cost(smoke_run: Path, quick: Quick) -> None:
