@@ -7,10 +7,10 @@ import functools
 import hashlib
 import inspect
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import ddpm_lab.diffusion
 import ddpm_lab.training
@@ -25,15 +25,14 @@ def code_hashes(experiment: Experiment, plugins: Iterable[Path]) -> dict[str, st
 
     Comments, docstrings and layout do not count, nor do parts that are not in use.
     """
-    bare, imports = functools.cache(_bare), functools.cache(_imports)  # parts share much of what they import
 
     def hash_of(files: Iterable[Path]) -> str:
-        return hashlib.sha256("\n".join(sorted(map(bare, set(files)))).encode()).hexdigest()[:12]
+        return hashlib.sha256("\n".join(sorted(_bare(file.read_text()) for file in set(files))).encode()).hexdigest()[:12]
 
     found = {"step": hash_of(file for package in (ddpm_lab.diffusion, ddpm_lab.training) for file in _files(package))}
     for category, choice in experiment.parts:
         made = inspect.getfile(inspect.unwrap(category.part(choice.name).make))
-        found[f"{category.kind} {choice.name}"] = hash_of(_with_imports(Path(made), imports))
+        found[f"{category.kind} {choice.name}"] = hash_of(_with_imports(Path(made)))
     return found | {f"plugin {file.name}": hash_of([file]) for file in plugins}
 
 
@@ -47,20 +46,19 @@ def _files(package: ModuleType) -> list[Path]:
     return [file for folder in package.__path__ for file in Path(folder).glob("*.py")]
 
 
-def _with_imports(file: Path, imports: Callable[[Path], list[Path]]) -> set[Path]:
+def _with_imports(file: Path) -> set[Path]:
     """A file and those of the registry that it imports, and so on."""
     found, todo = set[Path](), [file]
     while todo:
         if (file := todo.pop()) not in found:
             found.add(file)
-            todo += imports(file)
+            todo += _imports(file)
     return found
 
 
 def _imports(file: Path) -> list[Path]:
     """The files of the registry that a file imports."""
-    nodes = ast.walk(ast.parse(file.read_text()))
-    modules = [sys.modules.get(node.module or "") for node in nodes if isinstance(node, ast.ImportFrom)]
+    modules = map(sys.modules.get, _imported(file.read_text()))
     return [
         Path(module.__file__ or "")
         for module in modules
@@ -68,13 +66,42 @@ def _imports(file: Path) -> list[Path]:
     ]
 
 
-def _bare(file: Path) -> str:
+# What follows is remembered by the text: parts share much of what they import, and a process may run more than once.
+@functools.cache
+def _imported(text: str) -> frozenset[str]:
+    """The modules that it imports something from."""
+    return frozenset(node.module or "" for node in ast.walk(ast.parse(text)) if isinstance(node, ast.ImportFrom))
+
+
+@functools.cache
+def _bare(text: str) -> str:
     """Its syntax, without docstrings and comments."""
-    tree = ast.parse(file.read_text())
+    tree = ast.parse(text)
     for node in ast.walk(tree):
         if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) and ast.get_docstring(node, clean=False) is not None:
             node.body = node.body[1:] or [ast.Pass()]
     return ast.unparse(tree)
+
+
+class _Contents(NamedTuple):
+    """What stands at the top of a module."""
+
+    functions: tuple[str, ...]
+    methods: dict[str, tuple[str, ...]]  # of each class
+    imports: tuple[tuple[str, str, str], ...]  # from lab and registry: the module, the name there and the name here
+
+
+@functools.cache
+def _contents(text: str) -> _Contents:
+    nodes = ast.parse(text).body
+    return _Contents(
+        tuple(node.name for node in nodes if isinstance(node, ast.FunctionDef)),
+        {node.name: tuple(one.name for one in node.body if isinstance(one, ast.FunctionDef))
+         for node in nodes if isinstance(node, ast.ClassDef)},
+        tuple((node.module, alias.name, alias.asname or alias.name)
+              for node in nodes if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] in OURS
+              for alias in node.names),
+    )  # fmt: skip
 
 
 def _has_source(module: ModuleType) -> bool:
@@ -82,25 +109,19 @@ def _has_source(module: ModuleType) -> bool:
 
 
 def _replaced_in(module: ModuleType) -> Iterator[str]:
-    file = module.__file__ or ""
-    for node in ast.parse(Path(file).read_text()).body:
-        if isinstance(node, ast.FunctionDef) and not _is_from(vars(module).get(node.name), file):
-            yield f"{module.__name__}.{node.name}"
-        elif isinstance(node, ast.ClassDef):
-            found = vars(module).get(node.name)
-            methods = [one.name for one in node.body if isinstance(one, ast.FunctionDef)]
-            if not inspect.isclass(found) or found.__module__ != module.__name__:
-                yield f"{module.__name__}.{node.name}"
-            else:
-                yield from (
-                    f"{module.__name__}.{node.name}.{name}" for name in methods if not _is_from(vars(found).get(name), file)
-                )
-        elif isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in OURS:
-            theirs = sys.modules.get(node.module or "")
-            for alias in node.names:
-                here, there = vars(module).get(alias.asname or alias.name), getattr(theirs, alias.name, None)
-                if here is not there:
-                    yield f"{module.__name__}.{alias.asname or alias.name}"
+    file, here = module.__file__ or "", vars(module)
+    contents = _contents(Path(file).read_text())
+    yield from (f"{module.__name__}.{name}" for name in contents.functions if not _is_from(here.get(name), file))
+    for name, methods in contents.methods.items():
+        found = here.get(name)
+        if not inspect.isclass(found) or found.__module__ != module.__name__:
+            yield f"{module.__name__}.{name}"
+        else:
+            inside = vars(found)
+            yield from (f"{module.__name__}.{name}.{one}" for one in methods if not _is_from(inside.get(one), file))
+    for source, there, name in contents.imports:
+        if here.get(name) is not getattr(sys.modules.get(source), there, None):
+            yield f"{module.__name__}.{name}"
 
 
 def _is_from(found: Any, file: str) -> bool:
