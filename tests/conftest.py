@@ -94,7 +94,7 @@ def quick() -> Iterator[Quick]:
     """`quick("check", "smoke", cwd=...)`: the command in one process that all tests share, because importing takes seconds."""
     server = subprocess.Popen(
         [sys.executable, str(ROOT / "tests/support/one_process.py")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-        env={**os.environ, "WANDB_MODE": "disabled", "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "WANDB_MODE": "disabled", "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"},
     )  # fmt: skip
     assert server.stdin is not None
     assert server.stdout is not None

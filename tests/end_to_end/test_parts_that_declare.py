@@ -2,12 +2,15 @@
 
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
 from conftest import Quick
 from safetensors.torch import load_file
+from support.forks import Forks
 
+from ddpm_lab.cli.main import main
 from ddpm_lab.config.load import load_recipe
 from ddpm_lab.diffusion.build import build_path
 from ddpm_lab.export.component import Component, Inexpressible
@@ -15,6 +18,7 @@ from ddpm_lab.export.scheduler import scheduler
 from ddpm_lab.storage.json_text import write_json
 from ddpm_lab.storage.measurement import Measurement, RunResult, plain, read_measurements, read_result
 from ddpm_lab.storage.run_folder import RunFolder
+from ddpm_lab.studies import commands
 from ddpm_lab.testing import conforms
 from registry import plugins
 from registry.averages import AVERAGES
@@ -261,13 +265,16 @@ def test_a_metric_of_which_more_is_better_is_ranked_so_where_its_plugin_is_not_l
     assert [line.split()[-1] for line in done.stdout.splitlines()[1:3]] == ["better", "worse"]
 
 
-def test_a_suite_has_the_metric_of_a_plugin(tmp_path: Path, quick: Quick) -> None:
+def test_a_suite_has_the_metric_of_a_plugin(
+    tmp_path: Path, forks: Forks, quick: Quick, monkeypatch: pytest.MonkeyPatch
+) -> None:
     file = _experiment(tmp_path, METRIC.replace("nearness", "closeness"), "")
     plan = {"about": "A test.", "experiments": [{"name": "a", "experiment": str(file)}], "seeds": [0], "set": MEASURED,
             "metrics": ["FID", "closeness"]}  # fmt: skip
     (tmp_path / "small.yaml").write_text(yaml.safe_dump(plan))
-    done = quick("bench", "small.yaml", "--reports", "reports", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
+    monkeypatch.setattr(commands, "subprocess", SimpleNamespace(Popen=forks.in_place_of_python))
+    monkeypatch.chdir(tmp_path)
+    assert main(["bench", "small.yaml", "--reports", "reports"]) == 0
     assert "closeness ↑" in (tmp_path / "reports/small/report.md").read_text()
     (tmp_path / "small.yaml").write_text(yaml.safe_dump(plan | {"metrics": ["closeness"]}))
     assert "closeness comes first, which ranks" in quick("bench", "small.yaml", cwd=tmp_path).stderr

@@ -8,15 +8,18 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from conftest import ROOT, Quick
+from support.forks import Forks
 from support.wandb_server import WandbServer
 
-from ddpm_lab.studies import suite
+from ddpm_lab.cli.main import main
+from ddpm_lab.studies import commands, suite, wandb_run
 from registry.errors import BadInput
 
 SMALL = [
@@ -32,8 +35,6 @@ PLAN: dict[str, Any] = {
     "metrics": ["FID", "recall", "held_out_loss"],
     "curve": {"samplers": ["ddim"], "at": [2, 4], "n": 120},
 }
-pytestmark = pytest.mark.xdist_group("suite")  # one process, so that the whole suite is run once
-PLACES = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
 
 
 def _command(folder: Path, words: Sequence[str] = (), **changed: Any) -> list[str]:
@@ -41,17 +42,20 @@ def _command(folder: Path, words: Sequence[str] = (), **changed: Any) -> list[st
     return ["bench", "small.yaml", "--reports", "reports", *words]
 
 
-def _run(folder: Path, *words: str, env: dict[str, str] | None = None, **changed: Any) -> "subprocess.CompletedProcess[str]":
-    command = [sys.executable, "-m", "ddpm_lab", *_command(folder, words, **changed)]
-    return subprocess.run(command, cwd=folder, env=os.environ | PLACES | (env or {}), capture_output=True, text=True)
+def _bench(forks: Forks, folder: Path, words: Sequence[str] = (), env: Mapping[str, str] | None = None, **changed: Any) -> None:
+    """The suite in this process; what it starts are forks."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(commands, "subprocess", SimpleNamespace(Popen=forks.in_place_of_python))
+        patch.chdir(folder)
+        for name, value in {"OMP_NUM_THREADS": "1", "WANDB_MODE": "disabled", **(env or {})}.items():
+            patch.setenv(name, value)
+        assert main(_command(folder, words, **changed)) == 0
 
 
 @pytest.fixture(scope="session")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def finished(forks: Forks, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in which the whole suite has been run; no test changes its results."""
-    folder = tmp_path_factory.mktemp("suite")
-    done = _run(folder, env={"WANDB_MODE": "disabled"})
-    assert done.returncode == 0, done.stderr
+    _bench(forks, folder := tmp_path_factory.mktemp("suite"))
     return folder
 
 
@@ -75,14 +79,15 @@ def test_the_report_has_all_that_was_found(finished: Path) -> None:
     assert str(finished) not in page + text
 
 
-def test_what_is_finished_is_not_run_again_and_another_run_is_not_taken_for_it(finished: Path, quick: Quick) -> None:
+def test_what_is_finished_is_not_run_again_and_another_run_is_not_taken_for_it(
+    finished: Path, forks: Forks, quick: Quick
+) -> None:
     def files() -> dict[Path, int]:
         return {file: file.stat().st_mtime_ns for file in (finished / "results").rglob("*.*") if "curve" not in file.name}
 
     before = files()
     assert len([file for file in before if file.name == "result.json"]) == 4
-    again = quick(*_command(finished, []), cwd=finished)
-    assert again.returncode == 0, again.stderr
+    _bench(forks, finished)
     assert files() == before | {file: files()[file] for file in before if file.name == "failures.json"}
     changed = _command(finished, ["--report"], set=[*SMALL, "train.clip=0.5"], curve=None)
     other = quick(*changed, cwd=finished)
@@ -99,16 +104,18 @@ def test_without_a_folder_for_benchmarks_the_report_lies_beside_the_runs(finishe
         (tmp_path / "benchmarks").mkdir(exist_ok=True)
 
 
-def test_a_run_that_fails_is_shown_as_failed_and_tried_again(finished: Path, tmp_path: Path) -> None:
+def test_a_run_that_fails_is_shown_as_failed_and_tried_again(
+    finished: Path, forks: Forks, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     shutil.copytree(finished / "results", tmp_path / "results", symlinks=True)
     keys = {"train.rate.peak": "1e30", "train.rate.warmup": "0", "train.clip": "null"}
     bad = {"name": "wild", "experiment": "smoke", "set": [f"{key}={value}" for key, value in keys.items()]}
     changed = {"experiments": ["smoke", bad], "seeds": [0], "curve": None, "factors": {key: key for key in keys}}
     for _ in range(2):
-        done = _run(tmp_path, **changed)
-        assert done.returncode == 0, done.stderr
-        assert "wild-0-" in done.stderr
-        assert "failed with exit status 1" in done.stderr
+        _bench(forks, tmp_path, **changed)
+        said = capfd.readouterr().err
+        assert "wild-0-" in said
+        assert "failed with exit status 1" in said
     found = json.loads((tmp_path / "reports/small/report.json").read_text())
     assert [run["status"] for run in found["failed"]] == ["failed"]
     assert found["experiments"][-1]["name"] == "wild"
@@ -116,14 +123,9 @@ def test_a_run_that_fails_is_shown_as_failed_and_tried_again(finished: Path, tmp
     assert "**failed**, exit status 1" in (tmp_path / "reports/small/report.md").read_text()
 
 
-def _report(finished: Path, folder: Path, env: dict[str, str]) -> "subprocess.CompletedProcess[str]":
-    shutil.copytree(finished / "results", folder / "results", symlinks=True)
-    return _run(folder, "--report", env=env)
-
-
-def test_tables_pictures_and_page_reach_wandb(finished: Path, tmp_path: Path, wandb_server: WandbServer) -> None:
-    done = _report(finished, tmp_path, wandb_server.env)
-    assert done.returncode == 0, done.stderr
+def test_tables_pictures_and_page_reach_wandb(finished: Path, forks: Forks, tmp_path: Path, wandb_server: WandbServer) -> None:
+    shutil.copytree(finished / "results", tmp_path / "results", symlinks=True)
+    _bench(forks, tmp_path, ["--report"], wandb_server.env)
     (run,) = wandb_server.runs.values()
     assert run.name == "suite small"
     (row,) = run.history
@@ -134,24 +136,28 @@ def test_tables_pictures_and_page_reach_wandb(finished: Path, tmp_path: Path, wa
     assert any(name.endswith(".html") for name in run.files)
 
 
-def test_without_wandb_the_report_stands(finished: Path, tmp_path: Path) -> None:
+def test_without_wandb_the_report_stands(
+    finished: Path, forks: Forks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
     """A server that refuses at once; the time that a silent one gets is what `wandb_run.PATIENCE` says."""
+    shutil.copytree(finished / "results", tmp_path / "results", symlinks=True)
     env = {"WANDB_MODE": "online", "WANDB_API_KEY": "0" * 40, "WANDB_BASE_URL": "http://127.0.0.1:9", "HOME": str(tmp_path)}
-    env |= {"DDPM_LAB_CACHE": os.environ.get("DDPM_LAB_CACHE") or str(Path.home() / ".cache/ddpm_lab"), "SUITE_PATIENCE": "5"}
-    done = _report(finished, tmp_path, env)
-    assert done.returncode == 0, done.stderr
-    assert "W&B: it did not take everything within 5 s; the report is whole" in done.stderr
+    env |= {"DDPM_LAB_CACHE": os.environ.get("DDPM_LAB_CACHE") or str(Path.home() / ".cache/ddpm_lab")}
+    monkeypatch.setattr(wandb_run, "PATIENCE", 5)
+    _bench(forks, tmp_path, ["--report"], env)
+    assert "W&B: it did not take everything within 5 s; the report is whole" in capfd.readouterr().err
     assert (tmp_path / "reports/small/report.html").is_file()
 
 
 def test_it_is_resumed_after_it_was_killed_and_lets_its_run_save_when_it_is_asked_to_stop(tmp_path: Path) -> None:
     many = {"seeds": [0], "curve": None, "set": [*SMALL, "train.images=64000", "train.checkpoint_every=320"]}
     command = [sys.executable, "-m", "ddpm_lab", *_command(tmp_path, **many)]
+    env = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
 
     def start() -> "subprocess.Popen[str]":
         """Until a checkpoint that was not there."""
         known = set(tmp_path.rglob("checkpoints/*"))
-        process = subprocess.Popen(command, cwd=tmp_path, env=os.environ | PLACES, stderr=subprocess.PIPE, text=True)
+        process = subprocess.Popen(command, cwd=tmp_path, env=env, stderr=subprocess.PIPE, text=True)
         deadline = time.monotonic() + 120
         while not set(tmp_path.rglob("checkpoints/0*")) - known and time.monotonic() < deadline:
             time.sleep(0.1)

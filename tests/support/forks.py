@@ -10,6 +10,8 @@ loads) is tested with `python -m ddpm_lab`.
 from __future__ import annotations
 
 import array
+import atexit
+import gc
 import json
 import os
 import select
@@ -28,10 +30,13 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 class Process:
-    """What `subprocess.Popen` is for a program: a command that runs, with its standard error (and output, if asked for)."""
+    """What `subprocess.Popen` is for a program: a command that runs.
 
-    def __init__(self, orders: socket.socket, words: Sequence[str], cwd: Path, env: Mapping[str, str]) -> None:
-        (self._out, out), (self._err, err) = os.pipe(), os.pipe()
+    Its standard output and error are those of this process where it is `aloud`, else streams of this object.
+    """
+
+    def __init__(self, orders: socket.socket, words: Sequence[str], cwd: Path, env: Mapping[str, str], aloud: bool) -> None:
+        (from_out, out), (from_err, err) = (_end_of(number, aloud) for number in (1, 2))
         nothing = os.open(os.devnull, os.O_RDONLY)
         ours, self._answers = socket.socketpair()
         order = json.dumps([list(words), str(cwd), dict(env)]).encode()
@@ -44,7 +49,7 @@ class Process:
         self.args = ["ddpm-lab", *words]
         self.returncode: int | None = None
         self.pid = _received(self._answers)
-        self.stdout, self.stderr = os.fdopen(self._out, errors="replace"), os.fdopen(self._err, errors="replace")
+        self.stdout, self.stderr = os.fdopen(from_out, errors="replace"), os.fdopen(from_err, errors="replace")
 
     def poll(self) -> int | None:
         """The exit status, negative for a signal; None while it runs."""
@@ -89,6 +94,9 @@ class Process:
         if self.poll() is None:
             os.kill(self.pid, signum)
 
+    def terminate(self) -> None:
+        self.send_signal(signal.SIGTERM)
+
     def kill(self) -> None:
         self.send_signal(signal.SIGKILL)
 
@@ -100,17 +108,27 @@ class Forks:
         self._orders, theirs = socket.socketpair()
         with theirs:
             self._server = subprocess.Popen(
-                [sys.executable, __file__], stdin=theirs, env={**os.environ, "PYTHONPATH": str(ROOT)}
+                [sys.executable, __file__], stdin=theirs, env={**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"}
             )
 
-    def start(self, *words: str | Path, cwd: Path = ROOT, env: Mapping[str, str] | None = None) -> Process:
+    def start(self, *words: str | Path, cwd: Path = ROOT, env: Mapping[str, str] | None = None, aloud: bool = False) -> Process:
         """A command of the lab, begun."""
-        return Process(self._orders, [*map(str, words)], cwd, {**os.environ, **(env or {})})
+        return Process(self._orders, [*map(str, words)], cwd, {**os.environ, **(env or {})}, aloud)
+
+    def in_place_of_python(self, command: Sequence[str], env: Mapping[str, str], **_: object) -> Process:
+        """What `subprocess.Popen` would do with `python -m ddpm_lab ...`: for what starts commands of the lab itself."""
+        assert command[:3] == [sys.executable, "-m", "ddpm_lab"]
+        return self.start(*command[3:], cwd=Path.cwd(), env=env, aloud=True)
 
     def close(self) -> None:
         """No more orders; what runs goes on."""
         self._orders.close()
         self._server.wait(60)
+
+
+def _end_of(number: int, aloud: bool) -> tuple[int, int]:
+    """What to read and what to write: the ends of a pipe, or nothing and an open file of this process."""
+    return (os.open(os.devnull, os.O_RDONLY), os.dup(number)) if aloud else os.pipe()
 
 
 def _sent(number: int, answers: socket.socket) -> None:
@@ -122,12 +140,10 @@ def _received(answers: socket.socket) -> int:
 
 
 def _serve() -> None:
-    import ddpm_lab.cli.main
-    import ddpm_lab.inference.measuring
-    import ddpm_lab.reports.quality_curve
-    import ddpm_lab.runner.preflight
-    import ddpm_lab.runner.run  # noqa: F401 - what is imported here no fork has to import
+    import support.imported  # noqa: F401 - what is imported here no fork has to import
 
+    gc.freeze()  # a fork that looked for garbage in all of that would copy it
+    atexit.register(gc.unfreeze)  # some of it complains if it is not torn down
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # who watches a command tells of it, and needs no burial
     orders = socket.socket(fileno=0)
     while True:

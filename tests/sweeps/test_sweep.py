@@ -8,14 +8,18 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import yaml
 from conftest import ROOT, Lab, Quick
 from PIL import Image
+from support.forks import Forks
 
+from ddpm_lab.cli.main import main
 from ddpm_lab.config.load import load_recipe
+from ddpm_lab.sweeps import sweep
 from ddpm_lab.sweeps.results import Row, plot, table
 from ddpm_lab.sweeps.sweep import Sweep
 from ddpm_lab.sweeps.wandb_file import Metric, Parameter, SweepFile, dotted, read
@@ -43,13 +47,17 @@ def _table(folder: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(stream))
 
 
-def test_a_grid_with_a_bad_combination_ends_in_a_table_and_a_plot(tmp_path: Path, lab: Lab) -> None:
+def test_a_grid_with_a_bad_combination_ends_in_a_table_and_a_plot(
+    tmp_path: Path, forks: Forks, quick: Quick, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sweep, "subprocess", SimpleNamespace(Popen=forks.in_place_of_python, DEVNULL=subprocess.DEVNULL))
+    monkeypatch.chdir(tmp_path)
     rate = {"parameters": {"rate": {"parameters": {"peak": {"values": ["1e-3", -1.0]}}}}}
     file = _file(tmp_path, parameters={"loss": {"values": ["l1", "l2"]}, "train": rate})
-    done = lab("sweep", file, *FEW, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert "trial 1 of 4: loss=l1 train.rate.peak=0.001" in done.stderr
-    refusals = [line for line in done.stderr.splitlines() if "error: " in line]
+    assert main(["sweep", str(file), *FEW]) == 0
+    printed, said = capfd.readouterr()
+    assert "trial 1 of 4: loss=l1 train.rate.peak=0.001" in said
+    refusals = [line for line in said.splitlines() if "error: " in line]
     assert len(refusals) == 2
     assert all("train.rate.peak" in line for line in refusals)
     rows = _table(tmp_path)
@@ -59,13 +67,13 @@ def test_a_grid_with_a_bad_combination_ends_in_a_table_and_a_plot(tmp_path: Path
         result = json.loads((tmp_path / row["run"] / "result.json").read_text())
         assert float(row["FID/fashion_cnn"]) == pytest.approx(result["metrics"][0]["value"], rel=1e-3)
         assert load_recipe(str(tmp_path / row["run"])).experiment.loss.name == row["loss"]
-        assert row["run"] in done.stdout
+        assert row["run"] in printed
     with Image.open(tmp_path / "results/sweeps/few/plot.png") as plot:
         assert min(plot.size) > 300
 
-    again = lab("sweep", file, *FEW, cwd=tmp_path)
-    assert again.stdout == done.stdout, "nothing is left to do, and nothing is done again"
-    other = lab("sweep", file, *FEW, "seed=1", cwd=tmp_path)
+    again = quick("sweep", file, *FEW, cwd=tmp_path)
+    assert again.stdout == printed, "nothing is left to do, and nothing is done again"
+    other = quick("sweep", file, *FEW, "seed=1", cwd=tmp_path)
     assert other.returncode == 2
     assert "was started with another few.yaml, other overrides or another budget" in other.stderr
 
