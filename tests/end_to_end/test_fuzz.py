@@ -288,7 +288,7 @@ def _texts(value: Any) -> Iterator[str]:
         yield from (text for one in value for text in _texts(one))
 
 
-@fuzz(8)
+@fuzz(4)
 @given(name=folders)
 @example(name="a b'\n  c")
 @example(name="Jürgen Ñ")
@@ -452,7 +452,7 @@ states = st.one_of(
 )
 
 
-@fuzz(20)
+@fuzz(10)
 @given(state=states, keep=st.booleans())
 def test_resuming_from_a_checkpoint_of_anything(
     state: Any, keep: bool, unexecuted: None, tmp_path_factory: pytest.TempPathFactory, real_state: dict[str, Any]

@@ -110,7 +110,7 @@ def test_a_run_killed_at_random_moments_ends_in_the_same_bits(
 def test_a_run_killed_before_its_first_checkpoint_begins_again_in_its_folder(
     forks: Forks, quick: Quick, tmp_path: Path
 ) -> None:
-    process = _start(forks, tmp_path)
+    process = _start(forks, tmp_path, "train.images=640")
     while not list(tmp_path.glob("smoke/*/resolved.yaml")):
         assert process.poll() is None
         time.sleep(0.005)
@@ -118,7 +118,7 @@ def test_a_run_killed_before_its_first_checkpoint_begins_again_in_its_folder(
     process.communicate()
     again = quick("run", "smoke", *BUSY, "train.images=64", "--results", tmp_path, "--resume")
     assert "cannot be resumed: train.images changed from" in again.stderr
-    again = quick("run", "smoke", *BUSY, "--results", tmp_path, "--resume")
+    again = quick("run", "smoke", *BUSY, "train.images=640", "--results", tmp_path, "--resume")
     assert again.returncode == 0, again.stderr
     assert "resuming" in again.stderr
     assert len(list((tmp_path / "smoke").iterdir())) == 1

@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -43,10 +45,27 @@ def data() -> ImageSet:
     return ImageSet("fashion_mnist", train, test, whole.class_names, whole.source)
 
 
+@pytest.fixture(scope="module")
+def kept(data: ImageSet, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Evaluator, Path]]:
+    """An evaluator, and the file of its reference in a cache of this module's own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DDPM_LAB_CACHE", str(cache := tmp_path_factory.mktemp("cache")))
+        made = Evaluator(Choice("fashion_cnn", {}), data, CPU)
+        (file,) = cache.glob("reference/*.safetensors")
+        yield made, file
+
+
 @pytest.fixture
-def evaluator(data: ImageSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Evaluator:
+def evaluator(kept: tuple[Evaluator, Path]) -> Evaluator:
+    return kept[0]
+
+
+@pytest.fixture
+def cached(kept: tuple[Evaluator, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """That file in a cache of one test."""
     monkeypatch.setenv("DDPM_LAB_CACHE", str(tmp_path))
-    return Evaluator(Choice("fashion_cnn", {}), data, CPU)
+    (tmp_path / "reference").mkdir()
+    return Path(shutil.copy(kept[1], tmp_path / "reference"))
 
 
 def _distance(evaluator: Evaluator, images: Tensor) -> float:
@@ -80,14 +99,13 @@ def test_a_flipped_reference_is_another_protocol(evaluator: Evaluator, data: Ima
     assert other.protocol("FID", 1000).fingerprint != evaluator.protocol("FID", 1000).fingerprint
 
 
-def test_a_cache_of_another_number_of_images_is_not_believed(evaluator: Evaluator, data: ImageSet, tmp_path: Path) -> None:
+def test_a_cache_of_another_number_of_images_is_not_believed(evaluator: Evaluator, data: ImageSet, cached: Path) -> None:
     """The file is whole and says all the right words; only its sums are those of fewer images."""
-    (file,) = tmp_path.glob("reference/*.safetensors")
     assert isinstance(data.train, Split)
     assert data.train.labels is not None
     half = ImageSet(data.name, Split(data.train.images[:1500], data.train.labels[:1500]), data.test, data.class_names, "")
     less = Evaluator(Choice("fashion_cnn", {}), half, CPU).reference
-    with safe_open(file, "pt") as stored:
+    with safe_open(cached, "pt") as stored:
         known = {key: value for key, value in stored.metadata().items() if key != "content"}
     reference.keep(less, known)
     again = Evaluator(Choice("fashion_cnn", {}), data, CPU).reference
@@ -95,11 +113,10 @@ def test_a_cache_of_another_number_of_images_is_not_believed(evaluator: Evaluato
     assert torch.equal(again.groups.outer, evaluator.reference.groups.outer)
 
 
-def test_a_bit_that_flipped_in_a_cache_is_noticed(evaluator: Evaluator, data: ImageSet, tmp_path: Path) -> None:
-    (file,) = tmp_path.glob("reference/*.safetensors")
-    content = bytearray(file.read_bytes())
+def test_a_bit_that_flipped_in_a_cache_is_noticed(evaluator: Evaluator, data: ImageSet, cached: Path) -> None:
+    content = bytearray(cached.read_bytes())
     content[-1000] ^= 0x10
-    file.write_bytes(content)
+    cached.write_bytes(content)
     assert torch.equal(Evaluator(Choice("fashion_cnn", {}), data, CPU).reference.some, evaluator.reference.some)
 
 
@@ -138,7 +155,7 @@ def test_which_weights_drew_the_images_stands_beside_the_value(evaluator: Evalua
     prints = set()
     for weights in ("ema", "raw"):
         made = {"sampler": "ddim", "steps": 20, "weights": weights}
-        for record in evaluate_images([evaluator], numbered(_held_out(data).split(300)), 1000, made):
+        for record in evaluate_images([evaluator], numbered(_held_out(data)[:120].split(50)), 120, made):
             assert record.generation["weights"] == weights
             prints.add((record.metric, record.fingerprint))
     assert len(prints) == len({metric for metric, _ in prints})
@@ -200,10 +217,10 @@ def test_one_held_out_image_is_no_floor_and_costs_no_value(data: ImageSet, evalu
     assert isinstance(data.test, Split)
     assert data.test.labels is not None
     alone = ImageSet(data.name, data.train, Split(data.test.images[:1], data.test.labels[:1]), data.class_names, "")
-    records = evaluate_images([Evaluator(Choice("fashion_cnn", {}), alone, CPU)], numbered([_held_out(data)]), 1000, {})
+    records = evaluate_images([Evaluator(Choice("fashion_cnn", {}), alone, CPU)], numbered([_held_out(data)[:300]]), 300, {})
     fid = next(record for record in records if record.metric == "FID")
     assert fid.floor is None
-    assert fid.value == pytest.approx(_distance(evaluator, _held_out(data)), rel=1e-6)
+    assert fid.value == pytest.approx(_distance(evaluator, _held_out(data)[:300]), rel=1e-6)
     assert list(result_lines([fid]))[1].endswith(fid.around(fid.interval)), "the column of floors is empty"
 
 

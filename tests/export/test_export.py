@@ -21,7 +21,7 @@ STRIDED = ADM.replace("}", ", resblock_updown: false, scale_shift: false}")
 DIT = "backbone={name: dit, width: 32, depth: 2, heads: 2, patch: 4}"
 SHORT = [
     "train.images=256", "train.rate.warmup=0", "sampling.grid=trailing", "sampling.steps=20", "train.precision=fp32",
-    "train.samples_every=null", "evaluate.every=null", "evaluate.features=[]",
+    "train.samples_every=null", "evaluate.every=null", "evaluate.features=[]", "evaluate.metrics=[]", "evaluate.n=4",
 ]  # fmt: skip
 SEED, COUNT = 3, 4
 

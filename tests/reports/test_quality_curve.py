@@ -1,13 +1,10 @@
 """`evaluate --curve`: the points, what they cost, and that no point is measured twice."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, Quick
+from conftest import Quick
 
 
 def _rows(run: Path, kind: str) -> list[dict[str, object]]:
@@ -15,15 +12,13 @@ def _rows(run: Path, kind: str) -> list[dict[str, object]]:
 
 
 @pytest.fixture(scope="module")
-def conditional(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def conditional(quick: Quick, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Knows classes, and keeps what averages of other lengths are made of."""
     results = tmp_path_factory.mktemp("curve") / "results"
     words = ["classes=true", "train.images=640", "train.snapshots_every=160", "evaluate.n=60", "evaluate.every=null",
              "train.ema=[{name: power, std: 0.05}, {name: power, std: 0.1}]"]  # fmt: skip
-    command = [sys.executable, "-m", "ddpm_lab", "run", "smoke", *words, "--results", str(results)]
-    subprocess.run(
-        command, cwd=ROOT, env={**os.environ, "WANDB_MODE": "disabled"}, check=True, timeout=300, capture_output=True
-    )
+    done = quick("run", "smoke", *words, "--results", results)
+    assert done.returncode == 0, done.stderr
     return (results / "latest").resolve()
 
 
