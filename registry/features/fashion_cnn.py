@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
-import torch
-import torch.nn.functional as F
-from safetensors.torch import load_file
 from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from registry.datasets.fashion_mnist import CLASS_NAMES
 from registry.features import FEATURES, MadeFor
+from registry.features.gray_networks import SIZE, GrayFeatures
 
 WEIGHTS = Path(__file__).with_name("fashion_cnn.safetensors")
-SIZE = 28
 
 
 class FashionCNN(nn.Module):
@@ -39,28 +34,13 @@ class FashionCNN(nn.Module):
 
 
 @FEATURES.register("fashion_cnn")
-class FashionCNNFeatures:
+class FashionCNNFeatures(GrayFeatures):
     """Features of a small Fashion-MNIST classifier that ships with the lab: works offline, D = 128."""
 
     dimension = 128
     class_names = CLASS_NAMES
     classes = len(CLASS_NAMES)
     made_for = MadeFor((SIZE, SIZE), 1, "fashion_mnist")
-    resize = "RGB averaged to gray; sizes other than 28 x 28 by antialiased bilinear"
 
     def __init__(self) -> None:
-        self.hash = hashlib.sha256(WEIGHTS.read_bytes()).hexdigest()
-        self.network = FashionCNN().eval()
-        self.network.load_state_dict(load_file(WEIGHTS))
-        # The same function up to rounding, in two thirds of the time: normalisation within the convolutions, channels last.
-        fused = [nn.Sequential(fuse_conv_bn_eval(conv, norm), relu) for conv, norm, relu in self.network.layers]  # type: ignore
-        self.network.layers = nn.Sequential(*fused).eval().to(memory_format=torch.channels_last)
-
-    @torch.inference_mode()
-    def __call__(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        self.network.to(images.device)
-        gray = images.float().mean(dim=1, keepdim=True) / 255  # [B, 1, H, W]
-        if gray.shape[2:] != (SIZE, SIZE):
-            gray = F.interpolate(gray, (SIZE, SIZE), mode="bilinear", antialias=True)
-        features, logits = self.network(gray.to(memory_format=torch.channels_last))
-        return features, logits
+        super().__init__(FashionCNN(), WEIGHTS)

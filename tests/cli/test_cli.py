@@ -128,6 +128,15 @@ def test_evaluate_measures_a_run_and_an_npz_alike(smoke_run: Path, quick: Quick,
     assert "10 steps, ema weights" in run[0]
 
 
+def test_two_extractors_that_ship_measure_a_run_side_by_side(smoke_run: Path, quick: Quick) -> None:
+    done = quick("evaluate", smoke_run, "-n", "32", "--steps", "2", "--features", "fashion_cnn,fashion_vicreg")
+    assert done.returncode == 0, done.stderr
+    for name in ("fashion_cnn", "fashion_vicreg"):
+        assert f"{name}, not made for this data, N = 32" in done.stdout
+    compared = quick("compare", smoke_run, smoke_run, "--features", "fashion_vicreg", "-n", "32")
+    assert "fashion_vicreg" in compared.stdout, compared.stderr
+
+
 def test_a_run_is_guided_by_another_and_by_its_own_snapshot(smoke_run: Path, quick: Quick, tmp_path: Path) -> None:
     few = ["classes=true", "train.images=640", "train.snapshots_every=320", "evaluate.features=[]"]
     assert quick("run", "smoke", *few, "--results", tmp_path / "results").returncode == 0
