@@ -129,9 +129,9 @@ def test_evaluate_measures_a_run_and_an_npz_alike(smoke_run: Path, quick: Quick,
 
 
 def test_two_extractors_that_ship_measure_a_run_side_by_side(smoke_run: Path, quick: Quick) -> None:
-    done = quick("evaluate", smoke_run, "-n", "32", "--steps", "2", "--features", "fashion_cnn,fashion_vicreg")
+    done = quick("evaluate", smoke_run, "-n", "32", "--steps", "2", "--features", "fashion_cnn,fashion_vicreg,mnist_vicreg")
     assert done.returncode == 0, done.stderr
-    for name in ("fashion_cnn", "fashion_vicreg"):
+    for name in ("fashion_cnn", "fashion_vicreg", "mnist_vicreg"):
         assert f"{name}, not made for this data, N = 32" in done.stdout
     compared = quick("compare", smoke_run, smoke_run, "--features", "fashion_vicreg", "-n", "32")
     assert "fashion_vicreg" in compared.stdout, compared.stderr

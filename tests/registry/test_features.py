@@ -21,7 +21,7 @@ from registry.features import FEATURES, MadeFor, made_for
 IMAGES = torch.randint(0, 256, (4, 1, 28, 28), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
 
 
-SHIPPED = ("fashion_cnn", "fashion_vicreg")
+SHIPPED = ("fashion_cnn", "fashion_vicreg", "mnist_vicreg")
 FOLDER = Path(FEATURES.part("fashion_cnn").make.__module__.replace(".", "/")).parent
 
 
@@ -48,6 +48,13 @@ def test_the_probe_of_fashion_vicreg_is_as_accurate_as_its_record_says() -> None
     assert record["linear_probe_accuracy"] >= 0.84
 
 
+@pytest.mark.hub
+def test_the_probe_of_mnist_vicreg_is_as_accurate_as_its_record_says() -> None:
+    record = _record("mnist_vicreg")
+    assert _accuracy("mnist_vicreg", "mnist") == pytest.approx(record["linear_probe_accuracy"], abs=5e-4)
+    assert record["linear_probe_accuracy"] >= 0.97
+
+
 @pytest.mark.parametrize("name", SHIPPED)
 def test_weights_that_ship_are_those_of_their_record(name: str) -> None:
     weights = ROOT / FOLDER / f"{name}.safetensors"
@@ -59,7 +66,7 @@ def test_weights_that_ship_are_those_of_their_record(name: str) -> None:
     assert sum(size for key, size in sizes.items() if "running" not in key and "tracked" not in key) == record["parameters"]
 
 
-@pytest.mark.parametrize("name", ["fashion_vicreg"])
+@pytest.mark.parametrize("name", ["fashion_vicreg", "mnist_vicreg"])
 def test_features_are_those_of_the_network_that_was_trained(name: str) -> None:
     """The record has them from the network as trained: before its normalisation went into the convolutions."""
     record = _record(name)
