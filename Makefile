@@ -16,7 +16,7 @@ SHARE   = OMP_NUM_THREADS=$${OMP_NUM_THREADS:-$$(( ($$(getconf _NPROCESSORS_ONLN
 RUNNER  = $(if $(NPROC),$(SHARE) $(PY) -m torch.distributed.run --standalone --nproc-per-node=$(NPROC) -m ddpm_lab,$(LAB))
 RECIPE  = $(EXP) $(SET) --budget $(BUDGET) $(call flag,DEVICE,--device)
 
-.PHONY: run gallery bench bench-backbones bench-memory bench-speed bench-quality bench-nfe bench-evaluations bench-contention bench-third-order bench-verdicts bench-gpu sweep verdict verdicts check list sample evaluate compare ema export sync test test-all fuzz lint setup help clean
+.PHONY: run gallery bench bench-backbones bench-memory bench-speed bench-quality bench-nfe bench-evaluations bench-contention bench-third-order bench-verdicts bench-gpu sweep verdict verdicts explain check list sample evaluate compare ema export sync test test-all fuzz lint setup help clean
 
 # $(call install,ENVIRONMENT,WHAT): the first time pip shows its downloads; an update says no more than it must.
 define install
@@ -70,6 +70,11 @@ verdict: setup ## A="cosine_l2" B="cosine_l2 loss=huber" [SET=...] [BUDGET=...] 
 
 verdicts: setup ## [JSON=1]: all verdicts, whatever they came to
 	@$(LAB) verdicts $(if $(JSON),--json)
+
+explain: setup ## X=results/latest Y=FID=3.4 [WORDS="n=5000 weights=raw" N= MINUTES= FEATURES=... JSON=1]: why two values differ; X and Y are runs, .npz files or a value
+	@test -n "$(X)" -a -n "$(Y)" || { echo 'make explain: name two values, such as X=results/latest Y=x.npz or Y=FID=3.4' >&2; exit 2; }
+	@$(LAB) explain '$(X)' '$(Y)' $(WORDS) $(call flag,N,-n) $(call flag,MINUTES,--minutes) $(call flag,FEATURES,--features) \
+		$(call flag,DEVICE,--device) $(if $(JSON),--json)
 
 ema: setup ## RUN=results/latest STD="0.08 0.12": averages of other lengths from a run's snapshots; then WEIGHTS=ema_std0.080
 	@test -n "$(RUN)" -a -n "$(STD)" || { echo 'make ema: name a run and lengths, such as RUN=results/latest STD=0.08' >&2; exit 2; }

@@ -53,6 +53,22 @@ def numbers(text: str) -> list[float]:
     return found
 
 
+def between(text: str, least: float, most: float) -> float:
+    """A finite number, neither below `least` nor above `most`."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not least <= value <= most or math.isinf(value):
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} is not a number from {least:g} to {most:g}")
+    return value
+
+
+def minutes(text: str) -> float:
+    """A limit of time."""
+    return between(text, 0, math.inf)
+
+
 def add_run(parser: argparse.ArgumentParser) -> None:
     """The folder of a run."""
     parser.add_argument("run", help="a run's folder, such as results/latest")

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from ddpm_lab.inference.trained_run import Run
     from ddpm_lab.storage.measurement import Measurement
 
+PLAIN_FEATURES, PLAIN_DATA = "fashion_cnn", "fashion_mnist"  # of an .npz, where nobody says more
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """`ddpm-lab evaluate RUN`."""
@@ -91,8 +93,8 @@ def _of_npz(path: Path, arguments: argparse.Namespace) -> tuple[list[Measurement
     for option in SAMPLING:
         if getattr(arguments, option) is not None:
             raise BadInput(f"--{option}: the images of an .npz exist already; the option is for a run")
-    dataset = _reference(arguments.dataset or "fashion_mnist")
-    choices, device = _extractors(arguments, (Choice("fashion_cnn", {}),)), pick_device(arguments.device)
+    dataset = reference(arguments.dataset or PLAIN_DATA)
+    choices, device = _extractors(arguments, (Choice(PLAIN_FEATURES, {}),)), pick_device(arguments.device)
     return evaluate_npz(path, arguments.n, dataset, choices, device, extrapolate=arguments.extrapolate)
 
 
@@ -137,7 +139,7 @@ def _number(run: Run, arguments: argparse.Namespace) -> int:
     return n
 
 
-def _reference(text: str) -> Choice:
+def reference(text: str) -> Choice:
     """`cifar10`, or `{name: image_folder, folder: PATH}`, as in an experiment."""
     from ddpm_lab.config.overrides import value_of
     from ddpm_lab.config.part import read_choice
@@ -155,7 +157,15 @@ def _extractors(arguments: argparse.Namespace, default: tuple[Choice, ...]) -> l
 
     names = arguments.features.split(",") if arguments.features else None
     choices = [Choice(name, REGISTRIES["features"].check(name, {})) for name in names] if names else list(default)
-    if arguments.inception_weights is None:
+    return with_inception(choices, arguments.inception_weights)
+
+
+def with_inception(choices: list[Choice], weights: str | None) -> list[Choice]:
+    """The extractors, that one with these weights where they are given."""
+    from ddpm_lab.config.part import Choice
+    from registry.plugins import REGISTRIES
+
+    if weights is None:
         return choices
-    inception = Choice("inception_v3", REGISTRIES["features"].check("inception_v3", {"weights": arguments.inception_weights}))
+    inception = Choice("inception_v3", REGISTRIES["features"].check("inception_v3", {"weights": weights}))
     return [*(choice for choice in choices if choice.name != "inception_v3"), inception]

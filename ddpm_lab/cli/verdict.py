@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import math
 
-from ddpm_lab.cli.arguments import add_budget, add_device, add_json, add_overrides, add_results, count
+from ddpm_lab.cli.arguments import add_budget, add_device, add_json, add_overrides, add_results, between, count, minutes
 from ddpm_lab.runtime import live_runs
 from ddpm_lab.runtime.terminal import without_hangup
 
@@ -20,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--margin", type=_margin, default=0.15, help="what does not matter (default: 0.15, which is 15 %%)")
     parser.add_argument("--alpha", type=_alpha, default=0.05, help="the probability of a wrong verdict (default: 0.05)")
     parser.add_argument("--pairs", type=_pairs, default=10, help="pairs of runs, at most (default: 10)")
-    parser.add_argument("--minutes", type=_minutes, help="begin no pair that would last beyond it (default: no limit)")
+    parser.add_argument("--minutes", type=minutes, help="begin no pair that would last beyond it (default: no limit)")
     add_results(parser)
     add_device(parser)
     add_json(parser)
@@ -59,25 +58,11 @@ def _execute(arguments: argparse.Namespace) -> None:
 
 
 def _margin(text: str) -> float:
-    return _between(text, 0, 10)
+    return between(text, 0, 10)
 
 
 def _alpha(text: str) -> float:
-    return _between(text, 1e-6, 0.5)
-
-
-def _minutes(text: str) -> float:
-    return _between(text, 0, math.inf)
-
-
-def _between(text: str, least: float, most: float) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not least <= value <= most or math.isinf(value):
-        raise argparse.ArgumentTypeError(f"{text[:40]!r} is not a number from {least:g} to {most:g}")
-    return value
+    return between(text, 1e-6, 0.5)
 
 
 def _pairs(text: str) -> int:

@@ -18,9 +18,23 @@ from ddpm_lab.evaluation.evaluator import BATCH, Evaluator
 from ddpm_lab.inference.trained_run import Run
 from ddpm_lab.runtime import distributed
 from ddpm_lab.storage.measurement import Generation, Measurement
+from registry.datasets import ImageSet
 from registry.datasets.npz_reader import read_images, read_made_by
 from registry.errors import BadInput
 from registry.metrics import METRICS
+
+
+def data_of_run(run: Run) -> ImageSet:
+    """The data that it was trained on.
+
+    Raises:
+        BadInput: the data set has changed.
+    """
+    with distributed.first_on_each_machine():
+        data = build_data(run.experiment)
+    if DataShape.of(data).train_hash != run.shape.train_hash:
+        raise BadInput(f"{run.folder.data}: the data set '{data.name}' is no longer the one that this run was trained on")
+    return data
 
 
 def evaluators_of_run(
@@ -31,11 +45,7 @@ def evaluators_of_run(
     Raises:
         BadInput: the data set has changed.
     """
-    with distributed.first_on_each_machine():
-        data = build_data(run.experiment)
-    if DataShape.of(data).train_hash != run.shape.train_hash:
-        raise BadInput(f"{run.folder.data}: the data set '{data.name}' is no longer the one that this run was trained on")
-    return evaluators(extractors, data, run.device, _wanted(extrapolate))
+    return evaluators(extractors, data_of_run(run), run.device, _wanted(extrapolate))
 
 
 def evaluate_run(

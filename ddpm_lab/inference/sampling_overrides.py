@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
+from ddpm_lab.config.overrides import value_of
 from ddpm_lab.config.part import Choice
 from ddpm_lab.config.schema import Sampling
-from ddpm_lab.inference.trained_run import Run
+from ddpm_lab.inference.trained_run import Run, part_in_words, split_part
+from ddpm_lab.storage.measurement import Word
 from registry.errors import BadInput, did_you_mean
 from registry.grids import GRIDS
 from registry.guidance import GUIDANCE
+from registry.objectives import OBJECTIVES
+from registry.registry import Registry
 from registry.samplers import SAMPLERS
 
 
@@ -54,3 +59,38 @@ def changed(
             raise BadInput("--guidance: this run has no classes; train one with `classes=true`")
         new["guidance"] = Choice(old.name, checked)
     return sampling.model_copy(update=new)
+
+
+def as_described(run: Run, words: Mapping[str, Word]) -> Sampling:
+    """The procedure that a record's words describe, for that run; what they leave out is the run's own.
+
+    Raises:
+        BadInput: the run cannot be sampled so, or the words are not those of this lab's parts.
+    """
+    own, new = run.experiment.sampling, dict[str, Any]()
+    parts: tuple[tuple[str, Registry[Any, Any]], ...] = (("sampler", SAMPLERS), ("grid", GRIDS), ("guidance", GUIDANCE))
+    for key, registry in parts:
+        if key in words and words[key] != part_in_words(getattr(own, key).flat()):
+            new[key] = _read_part(str(words[key]), registry)
+    new |= {key: words[key] for key in ("steps", "clip", "weights", "seed") if key in words}
+    found = own.model_copy(update=new)
+    traits, takes = OBJECTIVES.part(run.experiment.objective.name).traits, SAMPLERS.part(found.sampler.name).traits.takes
+    if not takes & traits.network:
+        raise BadInput(f"'{found.sampler.name}' does not sample from a network of objective '{run.experiment.objective.name}'")
+    if found.steps > run.experiment.timesteps:
+        raise BadInput(f"{found.steps} steps do not fit into this run's timesteps = {run.experiment.timesteps}")
+    if (name := run.weights_of(found)) not in (known := run.folder.known_weights):
+        raise BadInput(f"{run.folder.path} has no '{name}' weights; {did_you_mean(name, known)}")
+    guidance = found.guidance
+    if GUIDANCE.part(guidance.name).traits.needs_classes(guidance.options) and not run.experiment.classes:
+        raise BadInput("this run has no classes")
+    return found
+
+
+def _read_part(text: str, registry: Registry[Any, Any]) -> Choice:
+    """`ddim (eta 0.0)`, as records have a part."""
+    name, options = split_part(text)
+    choice = Choice(name, registry.check(name, {key: value_of(value) for key, value in options.items()}))
+    if part_in_words(choice.flat()) != text:
+        raise BadInput(f"'{text}' is no {registry.kind} that this lab knows")
+    return choice

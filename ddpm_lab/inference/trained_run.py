@@ -165,14 +165,24 @@ def class_number(name: str, names: tuple[str, ...] | None) -> int:
 def describe_generation(sampling: Sampling, weights: str, seed: int, precision: str) -> Generation:
     """Sampler, steps, grid, guidance, clipping, weights, seed, version of the random streams, and precision."""
     found: Generation = discreet({
-        "sampler": _words(sampling.sampler.flat()), "steps": sampling.steps, "grid": _words(sampling.grid.flat()),
-        "guidance": _words(sampling.guidance.flat()), "clip": sampling.clip, "weights": weights, "seed": seed,
-        "random_streams": STREAMS, "precision": precision,
+        "sampler": part_in_words(sampling.sampler.flat()), "steps": sampling.steps,
+        "grid": part_in_words(sampling.grid.flat()), "guidance": part_in_words(sampling.guidance.flat()),
+        "clip": sampling.clip, "weights": weights, "seed": seed, "random_streams": STREAMS, "precision": precision,
     })  # fmt: skip
     return found
 
 
-def _words(flat: Mapping[str, object]) -> str:
+def split_part(text: str) -> tuple[str, dict[str, str]]:
+    """Name and options of a part in such words; of other words all of them, and no option."""
+    named = re.fullmatch(r"(\w+) \((.*)\)", text)
+    if named is None:
+        return text, {}
+    options = (option.partition(" ") for option in re.split(r", (?=[a-z_]\w* )", named[2]))
+    return named[1], {key: value for key, _, value in options}
+
+
+def part_in_words(flat: Mapping[str, object]) -> str:
+    """`ddim (eta 0.0)`: a part with its options, as records have it."""
     options = ", ".join(f"{key} {value}" for key, value in flat.items() if key != "name")
     return f"{flat['name']} ({options})" if options else str(flat["name"])
 

@@ -6,15 +6,15 @@ import hashlib
 import json
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ddpm_lab.config.yaml_reader import read_mapping
 from ddpm_lab.reports.seed_noise import Pooled, pool_logs
-from ddpm_lab.storage.measurement import Interval, Measurement
-from ddpm_lab.storage.run_folder import RESOLVED
+from ddpm_lab.storage.measurement import Interval, Measurement, read_measurements
+from ddpm_lab.storage.run_folder import RESOLVED, RunFolder
 from registry.errors import BadInput
 from registry.files import PLUGIN, read_file
 
@@ -41,8 +41,20 @@ class Row:
         return "images, not seeds" if "sampler" in self.record.generation else "images"
 
 
-def rows_of(entries: Sequence[Named]) -> tuple[list[Row], Pooled]:
-    """The rows, best first, with their ranks, and how much seeds differ as far as these runs say."""
+def noise_among(runs: Iterable[RunFolder], like: Measurement) -> Pooled:
+    """How much seeds differ, as far as the finished ones of these runs say that were measured like that."""
+    found = []
+    for run in runs:
+        try:
+            records = read_measurements(run.result)
+        except (OSError, BadInput):
+            continue
+        found += [(str(run.path), one) for one in records if one.value is not None and one.fingerprint == like.fingerprint]
+    return rows_of(found)[1] if found else pool_logs([])
+
+
+def rows_of(entries: Sequence[Named], noise: Pooled | None = None) -> tuple[list[Row], Pooled]:
+    """The rows, best first, with their ranks, and how much seeds differ: as far as these runs say, or as is known already."""
     groups: dict[str, dict[Any, list[Named]]] = {}
     positive = all(record.value is not None and record.value > 0 for _, record in entries)
     for number, (name, record) in enumerate(entries):
@@ -50,7 +62,7 @@ def rows_of(entries: Sequence[Named]) -> tuple[list[Row], Pooled]:
         groups.setdefault(recipe, {}).setdefault(seed, []).append((name, record))
     several = [group for group in groups.values() if len(group) > 1]
     logs = {id(group): [_mean_log(one) for one in group.values()] for group in several}
-    noise = pool_logs(list(logs.values()))
+    noise = pool_logs(list(logs.values())) if noise is None else noise
     rows = [_row(group, logs[id(group)], noise) for group in several]
     alone = [one for group in groups.values() if len(group) == 1 for entries in group.values() for one in entries]
     rows += [Row((name,), one, (one.value or 0.0,), one.value or 0.0, one.interval) for name, one in alone]
