@@ -11,7 +11,7 @@ from safetensors.torch import load
 from torch import nn
 
 from ddpm_lab.config.load import load_recipe
-from ddpm_lab.config.schema import Start
+from ddpm_lab.config.schema import Experiment, Start
 from ddpm_lab.storage.json_text import read_json
 from ddpm_lab.storage.measurement import read_result
 from ddpm_lab.storage.results_folder import newest_finished
@@ -54,7 +54,7 @@ def begin_from(start: Start, network: nn.Module, results: Path) -> StartingWeigh
     """
     folder = _folder(start.run, results)
     experiment = load_recipe(str(folder.experiment)).experiment
-    name = start.weights if start.weights != "auto" else experiment.weights
+    name = _name(start, experiment)
     file = folder.weights(name)
     if not file.is_file():
         raise BadInput(f"train.start: '{start.run}' has no {name} weights; it has {', '.join(folder.known_weights) or 'none'}")
@@ -94,6 +94,27 @@ def recorded_start(folder: RunFolder) -> StartingWeights | None:
         return _START.validate_python(read_json(folder.start))
     except ValidationError as error:
         raise BadInput(f"{folder.start}: {first_problem(error)}") from None
+
+
+def digest_of(start: Start) -> str | None:
+    """The SHA-256 of the weights in a run's folder; None where the name of an experiment stands for its newest run.
+
+    Raises:
+        BadInput: the weights cannot be read.
+    """
+    try:
+        folder = RunFolder.open(start.run)
+    except BadInput:
+        return None
+    file = folder.weights(_name(start, load_recipe(str(folder.experiment)).experiment))
+    try:
+        return hashlib.sha256(read_file(file, WEIGHTS)).hexdigest()
+    except OSError as error:
+        raise BadInput(f"train.start: {file}: cannot be read ({error.strerror})") from None
+
+
+def _name(start: Start, experiment: Experiment) -> str:
+    return start.weights if start.weights != "auto" else experiment.weights
 
 
 def _folder(name: str, results: Path) -> RunFolder:

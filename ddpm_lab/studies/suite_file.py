@@ -14,6 +14,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 from ddpm_lab.config.layers import Difference, first_difference
 from ddpm_lab.config.load import Recipe, load_recipe
 from ddpm_lab.config.yaml_reader import read_mapping
+from ddpm_lab.inference.starting_weights import digest_of
 from ddpm_lab.reports.quality_curve import require_over_steps
 from ddpm_lab.storage.names import require_experiment_name
 from registry.errors import BadInput
@@ -179,8 +180,10 @@ def _level(recipe: Recipe, key: str, where: str) -> str:
 
 
 def digest(recipe: Recipe) -> str:
-    """Six hexadecimal digits that change with whatever a run of it depends on."""
+    """Six hexadecimal digits that change with whatever a run of it depends on; of `train.start` the weights themselves."""
     whole = recipe.experiment.model_dump(mode="json", exclude={"track", "plugins"})
+    if (start := recipe.experiment.train.start) and (weights := digest_of(start)):
+        whole["train"]["start"] = weights
     if recipe.plugins:
         whole["plugins"] = [plugin.digest for plugin in recipe.plugins]
     return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()[:6]

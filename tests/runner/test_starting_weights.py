@@ -1,6 +1,7 @@
 """train.start: which weights a run begins with, what they cost, and what is said where they do not fit."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,8 @@ from ddpm_lab.config.schema import Start
 from ddpm_lab.inference.starting_weights import begin_from
 from ddpm_lab.runner.prepare import prepare
 from ddpm_lab.storage.measurement import read_result
+from ddpm_lab.studies.suite_file import digest
+from registry.errors import BadInput
 
 FEW = ["classes=true", "train.images=320", "evaluate.n=8", "evaluate.every=null", "evaluate.metrics=[]"]
 
@@ -117,3 +120,22 @@ def test_a_resumed_run_needs_its_start_no_more(smoke_run: Path, quick: Quick, tm
     again = quick("run", "smoke", *words, "--resume")
     assert again.returncode == 0, again.stderr
     assert "resuming" in again.stderr
+
+
+def test_the_id_of_a_run_in_a_study_changes_with_the_weights_it_starts_from_and_not_with_their_place(
+    smoke_run: Path, tmp_path: Path
+) -> None:
+    def of(folder: Path, *words: str) -> str:
+        return digest(load_recipe("smoke", [f"train.start={folder}", *words]))
+
+    one, other = tmp_path / "one", tmp_path / "other"
+    shutil.copytree(smoke_run, one)
+    shutil.copytree(smoke_run, other)
+    before = of(one)
+    assert of(other) == before
+    assert of(one, "train.clip=0.5") != before
+    shutil.copy(other / "raw.safetensors", other / "ema.safetensors")
+    assert of(other) != before
+    (other / "ema.safetensors").unlink()
+    with pytest.raises(BadInput, match=r"train\.start: .*cannot be read"):
+        of(other)
