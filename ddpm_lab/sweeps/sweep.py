@@ -28,6 +28,7 @@ from ddpm_lab.storage.run_folder import RunFolder
 from ddpm_lab.sweeps import wandb_file as sweep_file
 from ddpm_lab.sweeps.results import plot, table
 from ddpm_lab.sweeps.study import Study
+from ddpm_lab.sweeps.ties import tied_with_best
 from ddpm_lab.sweeps.wandb_file import ARGUMENTS
 from registry.errors import BadInput
 
@@ -89,7 +90,7 @@ class Sweep:
         rows = self.study.rows()
         running = sum(row.state == "running" for row in rows)
         text, csv = table(rows, self.metric)
-        print(text)
+        print("\n".join(filter(None, (text, tied_with_best(rows, self.metric.name)))))
         write_text(self.folder / "table.csv", csv)
         if plot(rows, self.metric, self.plan.flat, self.folder / "plot.png"):
             say(f"plot: {self.folder / 'plot.png'}")

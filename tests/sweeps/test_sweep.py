@@ -2,8 +2,10 @@
 
 import csv
 import json
+import math
 import os
 import signal
+import statistics
 import subprocess
 import sys
 import time
@@ -15,6 +17,7 @@ import pytest
 import yaml
 from conftest import ROOT, Lab, Quick
 from PIL import Image
+from scipy import stats
 from support.forks import Forks
 
 from ddpm_lab.cli.main import main
@@ -22,6 +25,7 @@ from ddpm_lab.config.load import load_recipe
 from ddpm_lab.sweeps import sweep
 from ddpm_lab.sweeps.results import Row, plot, table
 from ddpm_lab.sweeps.sweep import Sweep
+from ddpm_lab.sweeps.ties import tied_with_best
 from ddpm_lab.sweeps.wandb_file import Metric, Parameter, SweepFile, dotted, read
 from registry.errors import BadInput
 
@@ -195,6 +199,32 @@ def test_a_nested_parameter_is_shown_by_its_dotted_name() -> None:
     assert text.splitlines()[0].split()[:3] == ["trial", "train.rate.peak", "loss"]
     assert next(csv.DictReader(as_csv.splitlines()))["train.rate.peak"] == "0.003"
     assert dotted({"train": {"rate": {"peak": 0.003, "decay": None}}}) == {"train.rate.peak": 0.003, "train.rate.decay": None}
+
+
+def _finished(folder: Path, number: int, value: float, seed: int = 0, **recipe: object) -> Row:
+    """A trial's run, as little of it as is compared."""
+    (run := folder / "smoke" / f"20260101-00000{number}-t{number}").mkdir(parents=True)
+    (run / "resolved.yaml").write_text(yaml.safe_dump({"seed": seed, **recipe}))
+    made = {"sampler": "ddim", "seed": seed}
+    record = {"metric": "FID", "extractor": "fashion_cnn", "value": value, "fingerprint": "a", "generation": made}
+    (run / "result.json").write_text(json.dumps({"metrics": [record]}))
+    return Row(number, {}, "finished", value, "a", 1.0, str(run))
+
+
+def test_trials_that_seeds_alone_could_have_put_in_that_order_are_named(tmp_path: Path) -> None:
+    trials = [_finished(tmp_path, number, value, loss=str(number)) for number, value in enumerate((2.0, 1.0, 1.1), 1)]
+    assert "how much seeds differ is not known here" in tied_with_best(trials, "FID/fashion_cnn")
+    for number, value in enumerate((1.0, 1.05, 1.1, 1.02), 4):  # other runs of the experiment
+        _finished(tmp_path, number, value, seed=number, loss="another")
+    logs = [math.log(value) for value in (1.0, 1.05, 1.1, 1.02)]
+    half = stats.t.ppf(0.975, 3) * statistics.stdev(logs) * math.sqrt(2)
+    assert math.log(1.1) < half < math.log(2.0)
+    said = tied_with_best(trials, "FID/fashion_cnn")
+    assert said.startswith("cannot be told from the best: trials 2, 3 (seeds move FID/fashion_cnn by 0.041")
+    assert said.endswith("3 degrees of freedom)")
+    alone = tied_with_best([trials[0], _finished(tmp_path, 8, 0.5, loss="best")], "FID/fashion_cnn")
+    assert alone.startswith("trial 8 is better than all others")
+    assert not tied_with_best(trials, "loss")
 
 
 @pytest.mark.parametrize("damage", ["another file", "cut off", "zeros in the middle"])
