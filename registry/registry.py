@@ -8,7 +8,7 @@ import inspect
 import json
 import pkgutil
 import typing
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar, cast, overload
 
@@ -16,7 +16,7 @@ import pydantic
 
 from registry.errors import BadInput, did_you_mean
 from registry.problems import first_problem
-from registry.traits import Traits
+from registry.traits import Options, Traits
 
 AnyPart = TypeVar("AnyPart", bound=Callable[..., Any])
 C = TypeVar("C", bound=Callable[..., Any])  # a part with its options bound, as the lab calls it
@@ -104,7 +104,7 @@ class Registry(Generic[C, T]):
             raise BadInput(f"no {self.kind} named '{name}'; {did_you_mean(name, self._parts)}")
         return self._parts[name]
 
-    def check(self, name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    def check(self, name: str, options: Options) -> Options:
         """The options as the part's annotations have them, defaults filled in.
 
         Raises:
@@ -122,7 +122,7 @@ class Registry(Generic[C, T]):
             raise BadInput(f"{self.kind} '{name}': {error}") from None
         return {field: getattr(checked, field) for field in part.schema.model_fields}
 
-    def configure(self, name: str, options: Mapping[str, Any]) -> C:
+    def configure(self, name: str, options: Options) -> C:
         """The part with its options bound, waiting for what the lab supplies at run time."""
         return cast(C, functools.partial(self.part(name).make, **self.check(name, options)))
 

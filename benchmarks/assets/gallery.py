@@ -13,8 +13,8 @@ import torch
 from matplotlib.figure import Figure
 
 import ddpm_lab
-from ddpm_lab.config.part import Choice
 from ddpm_lab.storage.images import save_grid
+from registry.choice import Choice
 from registry.plugins import REGISTRIES
 from registry.weightings import per_log_snr
 

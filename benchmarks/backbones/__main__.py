@@ -18,7 +18,7 @@ from benchmarks.common import command
 from benchmarks.common.reporting import RECIPE, REPORTS, surroundings, write_table
 from ddpm_lab.config.load import load_recipe
 from ddpm_lab.diffusion.build import build_data, build_model, build_objective
-from ddpm_lab.diffusion.cost import flops_per_image, parameter_count
+from ddpm_lab.diffusion.cost import flops_per_image
 from ddpm_lab.diffusion.model import DataShape
 from ddpm_lab.evaluation.held_out_errors import held_out_errors
 from ddpm_lab.runtime.device import pick_device, pick_precision
@@ -95,7 +95,7 @@ def _row(name: str, speeds: list[float]) -> dict[str, Any]:
     losses = held_out_errors(model, model.network, test.images[:HELD_OUT], None, run.precision).mean(dim=0).tolist()
     fid = next(line for line in result["metrics"] if line["metric"] == "FID")
     return {
-        "name": name, "parameters": parameter_count(model), "flops": flops_per_image(model, run.shape),
+        "name": name, "parameters": model.parameters, "flops": flops_per_image(model, run.shape),
         "images_per_second": statistics.median(speeds), "speeds": speeds, "training_seconds": result["training_seconds"],
         "held_out_loss": statistics.mean(losses), "held_out_by_log_snr": losses, "fid": fid["value"], "n": fid["n"],
         "floor": fid["floor"], "fingerprint": fid["fingerprint"],

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ def surroundings(device: torch.device | None = None) -> dict[str, Any]:
     device = device or pick_device(None)
     train = load_recipe(RECIPE, []).experiment.train
     settle(device, pick_threads(train.threads))
-    return describe_environment(device, pick_precision("auto", device), train.memory_format, train.compile)
+    return asdict(describe_environment(device, pick_precision("auto", device), train.memory_format, train.compile))
 
 
 def last_report(name: str) -> dict[str, Any]:

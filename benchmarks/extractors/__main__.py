@@ -19,12 +19,12 @@ from torch import Tensor
 from benchmarks.common import command
 from benchmarks.common.reporting import REPORTS, last_report, surroundings, write_table
 from benchmarks.extractors.faults import FAULTS, sets
-from ddpm_lab.config.part import Choice
 from ddpm_lab.evaluation.accumulator import numbered
 from ddpm_lab.evaluation.evaluate import evaluate_images, evaluators
 from ddpm_lab.evaluation.evaluator import BATCH, Evaluator
 from ddpm_lab.runtime.redaction import discreet
 from ddpm_lab.storage.json_text import write_json
+from registry.choice import Choice
 from registry.datasets import DATASETS, ImageSet
 from registry.datasets.npz_reader import read_images
 from registry.errors import BadInput

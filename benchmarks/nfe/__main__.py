@@ -14,11 +14,11 @@ from typing import Any
 
 from benchmarks.common import command
 from benchmarks.nfe.report import report
-from ddpm_lab.config.part import Choice
 from ddpm_lab.diffusion.build import build_data
 from ddpm_lab.evaluation.evaluator import Evaluator
+from ddpm_lab.inference.curve_points import Point, known_points, measure_points, points
 from ddpm_lab.inference.trained_run import Run
-from ddpm_lab.reports.quality_curve import Point, known_points, measure_points, points
+from registry.choice import Choice
 
 N = 5000
 LONG = "ancestral/uniform", (1000,)  # sampler/grid, steps

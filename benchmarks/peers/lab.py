@@ -48,8 +48,8 @@ class Lab(Peer):
         sampling = self.prepared.experiment.sampling.model_copy(update={"steps": steps})
         procedure = build_procedure(sampling, model, guides(model, shape, None))
         network = self.trainer.sampling_network(self.prepared.experiment.weights)
-        drawing = ImageSampler(model, network, procedure, shape.image_shape, self.precision)
-        return torch.cat([images for _, images in drawing.images(count, 0, sampling.batch, None)])
+        sampler = ImageSampler(model, network, procedure, shape.image_shape, self.precision)
+        return torch.cat([images for _, images in sampler.images(count, 0, sampling.batch, None)])
 
     def inputs(self, count: int) -> tuple[Any, ...]:
         device = self.trainer.device

@@ -14,13 +14,13 @@ from benchmarks import peers
 from benchmarks.common.reporting import RECIPE, REPORTS, save_distances, surroundings, write_report
 from benchmarks.peers import fashion_mnist
 from benchmarks.quality.program import EPOCHS, MARKS, WORK, N, parts
-from ddpm_lab.config.part import Choice
 from ddpm_lab.evaluation.accumulator import numbered
 from ddpm_lab.evaluation.evaluate import evaluate_images
 from ddpm_lab.evaluation.evaluator import Evaluator
 from ddpm_lab.runtime.device import pick_device
 from ddpm_lab.storage.measurement import plain, read_result
 from ddpm_lab.storage.results_folder import with_id
+from registry.choice import Choice
 from registry.datasets.npz_reader import read_images
 
 LENGTHS = (27_360, 109_440, 218_880, 437_760)  # images of the lab's runs; the rate decays over each, so each is whole

@@ -13,10 +13,10 @@ import torch
 from benchmarks.common.timing import fitted, in_turn, rate, ratio, spread
 from benchmarks.peers import fashion_mnist
 from benchmarks.speed.fidelity import fidelity_distance
-from ddpm_lab.config.part import Choice
 from ddpm_lab.evaluation.accumulator import numbered
 from ddpm_lab.evaluation.evaluator import BATCH, Evaluator, measure
 from ddpm_lab.storage.images import write_images
+from registry.choice import Choice
 from registry.datasets.npz_reader import read_images
 from registry.metrics.fid import frechet
 

@@ -15,11 +15,11 @@ from typing import Any
 from benchmarks.common import command
 from benchmarks.common.reporting import last_report
 from benchmarks.third_order.report import report
-from ddpm_lab.config.part import Choice
 from ddpm_lab.diffusion.build import build_data
 from ddpm_lab.evaluation.evaluator import Evaluator, measure
 from ddpm_lab.inference.trained_run import Run
 from ddpm_lab.storage.files import sha256
+from registry.choice import Choice
 from registry.errors import BadInput
 from registry.metrics.interval import BLOCKS
 
@@ -51,13 +51,13 @@ def _measure(name: str, grid: str, steps: int, rows: list[dict[str, Any]]) -> No
         way = Run(name, None, [sampler, f"sampling.grid={grid}", f"sampling.steps={steps}"])
         sampling = way.experiment.sampling
         try:
-            drawing = way.drawing(sampling)
+            sampler = way.sampler(sampling)
         except BadInput as error:  # a path that ends in pure noise has no such schedule
             print(f"left out: {name}, {grid}: {error}")
             continue
         evaluator = evaluator or Evaluator(Choice("fashion_cnn", {}), build_data(run.experiment), run.device)
         (measured,) = measure(
-            [evaluator], drawing.images(N, sampling.seed, sampling.batch, None), N, "evaluating", blocks=BLOCKS
+            [evaluator], sampler.images(N, sampling.seed, sampling.batch, None), N, "evaluating", blocks=BLOCKS
         )
         record = evaluator.main_result(measured, way.generation(sampling, sampling.seed))
         parts = ("value", "interval", "floor", "fingerprint", "generation")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 import math
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from ddpm_lab.runtime.signals import BAD_INPUT
 from registry.errors import printable
@@ -14,8 +15,17 @@ if TYPE_CHECKING:
     from ddpm_lab.config.schema import Sampling
     from ddpm_lab.inference.trained_run import Run
 
-RESULTS = Path("results")
 SAMPLING = ("sampler", "steps", "seed", "guidance", "weights")  # the options that change a run's sampling
+
+# What several commands share: the argument, and what argparse is told of it.
+SHARED: dict[str, dict[str, Any]] = {
+    "run": {"help": "a run's folder, such as results/latest"},
+    "--device": {"help": "cpu, cuda, cuda:1 ... (default: the GPU where there is one)"},
+    "--results": {"type": Path, "default": Path("results"), "help": "where runs are kept (default: results)"},
+    "--json": {"action": "store_true", "help": "print JSON"},
+    "--weights": {"help": "which weights: ema, raw, ema_2 ..., or what `ema` made"},
+    "--budget": {"help": "a name in experiments/budgets (default: cpu)"},
+}
 
 
 class Parser(argparse.ArgumentParser):
@@ -53,7 +63,7 @@ def numbers(text: str) -> list[float]:
     return found
 
 
-def between(text: str, least: float, most: float) -> float:
+def between(least: float, most: float, text: str) -> float:
     """A finite number, neither below `least` nor above `most`."""
     try:
         value = float(text)
@@ -64,34 +74,13 @@ def between(text: str, least: float, most: float) -> float:
     return value
 
 
-def minutes(text: str) -> float:
-    """A limit of time."""
-    return between(text, 0, math.inf)
+minutes = partial(between, 0, math.inf)  # a limit of time
 
 
-def add_run(parser: argparse.ArgumentParser) -> None:
-    """The folder of a run."""
-    parser.add_argument("run", help="a run's folder, such as results/latest")
-
-
-def add_device(parser: argparse.ArgumentParser) -> None:
-    """The device."""
-    parser.add_argument("--device", help="cpu, cuda, cuda:1 ... (default: the GPU where there is one)")
-
-
-def add_results(parser: argparse.ArgumentParser) -> None:
-    """Where runs are kept."""
-    parser.add_argument("--results", type=Path, default=RESULTS, help="where runs are kept (default: results)")
-
-
-def add_json(parser: argparse.ArgumentParser) -> None:
-    """What a program reads."""
-    parser.add_argument("--json", action="store_true", help="print JSON")
-
-
-def add_weights(parser: argparse.ArgumentParser) -> None:
-    """Which of a run's weights."""
-    parser.add_argument("--weights", help="which weights: ema, raw, ema_2 ..., or what `ema` made")
+def add(parser: argparse.ArgumentParser, *names: str) -> None:
+    """Shared arguments, in that order."""
+    for name in names:
+        parser.add_argument(name, **SHARED[name])
 
 
 def add_overrides(parser: argparse.ArgumentParser, about: str) -> None:
@@ -103,13 +92,7 @@ def add_experiment(parser: argparse.ArgumentParser) -> None:
     """An experiment, its budget and overrides."""
     parser.add_argument("experiment", help="a name that `list experiments` shows, a YAML file, or a run's folder")
     add_overrides(parser, "such as train.images=5000 loss.name=l2")
-    add_budget(parser)
-    add_device(parser)
-
-
-def add_budget(parser: argparse.ArgumentParser) -> None:
-    """The budget."""
-    parser.add_argument("--budget", help="a name in experiments/budgets (default: cpu)")
+    add(parser, "--budget", "--device")
 
 
 def add_sampling(parser: argparse.ArgumentParser) -> None:
@@ -119,8 +102,7 @@ def add_sampling(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--steps", type=count, help="reverse steps")
     parser.add_argument("--seed", type=int, help="of the starting noise")
     parser.add_argument("--guidance", type=float, help="scale of the run's guidance, such as the classifier-free one")
-    add_weights(parser)
-    add_device(parser)
+    add(parser, "--weights", "--device")
 
 
 def sampling_of(run: Run, arguments: argparse.Namespace) -> Sampling:

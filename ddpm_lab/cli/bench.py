@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from ddpm_lab.cli.arguments import add_device, add_results
+from ddpm_lab.cli.arguments import add
 from ddpm_lab.runtime import live_runs
 from ddpm_lab.runtime.terminal import without_hangup
 
@@ -14,11 +14,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """`ddpm-lab bench SUITE`."""
     parser.add_argument("suite", help="a name in ./benchmarks/suites, or a YAML file")
     parser.add_argument("--report", action="store_true", help="run nothing; report what there is")
-    add_results(parser)
+    add(parser, "--results")
     parser.add_argument(
         "--reports", type=Path, help="where reports go (default: benchmarks/reports; without ./benchmarks, beside the runs)"
     )
-    add_device(parser)
+    add(parser, "--device")
 
 
 def execute(arguments: argparse.Namespace) -> None:

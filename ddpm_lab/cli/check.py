@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import argparse
 
-from ddpm_lab.cli.arguments import add_experiment, add_json
+from ddpm_lab.cli.arguments import add, add_experiment
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """`ddpm-lab check EXPERIMENT`."""
     add_experiment(parser)
     parser.add_argument("--full", action="store_true", help="also the whole experiment, every default filled in, as YAML")
-    add_json(parser)
+    add(parser, "--json")
 
 
 def execute(arguments: argparse.Namespace) -> None:

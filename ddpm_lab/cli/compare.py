@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from ddpm_lab.cli.arguments import add_json, count
+from ddpm_lab.cli.arguments import add, count
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -13,7 +13,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--metric", help="such as KID or recall (default: FID)")
     parser.add_argument("--features", help="values in these features only, such as fashion_cnn")
     parser.add_argument("-n", type=count, metavar="N", help="values over so many images only")
-    add_json(parser)
+    add(parser, "--json")
 
 
 def execute(arguments: argparse.Namespace) -> None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 
-from ddpm_lab.cli.arguments import add_run
+from ddpm_lab.cli.arguments import add
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """`ddpm-lab ema RUN --std STD ...`."""
-    add_run(parser)
+    add(parser, "run")
     parser.add_argument("--std", type=float, nargs="+", required=True, help="relative standard deviations, such as 0.08")
 
 

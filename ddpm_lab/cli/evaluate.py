@@ -10,9 +10,9 @@ from ddpm_lab.cli.arguments import SAMPLING, add_sampling, count, numbers, sampl
 from registry.errors import BadInput
 
 if TYPE_CHECKING:
-    from ddpm_lab.config.part import Choice
     from ddpm_lab.inference.trained_run import Run
     from ddpm_lab.storage.measurement import Measurement
+    from registry.choice import Choice
 
 PLAIN_FEATURES, PLAIN_DATA = "fashion_cnn", "fashion_mnist"  # of an .npz, where nobody says more
 
@@ -84,9 +84,9 @@ def _of_run(arguments: argparse.Namespace) -> tuple[list[Measurement], Path]:
 
 
 def _of_npz(path: Path, arguments: argparse.Namespace) -> tuple[list[Measurement], Path]:
-    from ddpm_lab.config.part import Choice
     from ddpm_lab.inference.measuring import evaluate_npz
     from ddpm_lab.runtime.device import pick_device
+    from registry.choice import Choice
 
     if arguments.overrides:
         raise BadInput(f"'{arguments.overrides[0]}': the images of an .npz exist already; overrides are for a run")
@@ -99,9 +99,10 @@ def _of_npz(path: Path, arguments: argparse.Namespace) -> tuple[list[Measurement
 
 
 def _curve(arguments: argparse.Namespace) -> None:
+    from ddpm_lab.inference import curve_points
     from ddpm_lab.inference.measuring import evaluators_of_run
     from ddpm_lab.inference.trained_run import Run
-    from ddpm_lab.reports import quality_curve as curve
+    from ddpm_lab.reports import quality_curve
     from ddpm_lab.runtime.console import say
     from ddpm_lab.runtime.launcher import is_main
 
@@ -117,19 +118,19 @@ def _curve(arguments: argparse.Namespace) -> None:
         raise BadInput(f"--curve: the images of {arguments.run} exist already; name a run")
     run = Run(arguments.run, arguments.device, arguments.overrides)
     samplers = arguments.samplers.split(",") if arguments.samplers else None
-    found = curve.points(run, sampling_of(run, arguments), arguments.curve, samplers, arguments.at)
+    found = curve_points.points(run, sampling_of(run, arguments), arguments.curve, samplers, arguments.at)
     ready, _ = evaluators_of_run(run, _extractors(arguments, run.experiment.evaluate.features))
     if not ready:
         raise BadInput("--features: none of the extractors is available; the lines above say why")
-    rows = curve.measure_points(run, ready, found, arguments.curve, _number(run, arguments))
+    rows = curve_points.measure_points(run, ready, found, arguments.curve, _number(run, arguments))
     if is_main():
-        file = curve.file_of(run, arguments.curve)
+        file = curve_points.file_of(run, arguments.curve)
         say(f"points: {file}")
         for number, evaluator in enumerate(ready):
-            for line in curve.lines(rows, arguments.curve, evaluator.name):
+            for line in quality_curve.lines(rows, arguments.curve, evaluator.name):
                 print(line)
             picture = file.with_suffix(".png") if number == 0 else file.with_name(f"{file.stem}-{evaluator.name}.png")
-            say(f"plot: {curve.draw(rows, arguments.curve, evaluator.name, picture)}")
+            say(f"plot: {quality_curve.plot(rows, arguments.curve, evaluator.name, picture)}")
 
 
 def _number(run: Run, arguments: argparse.Namespace) -> int:
@@ -142,7 +143,7 @@ def _number(run: Run, arguments: argparse.Namespace) -> int:
 def reference(text: str) -> Choice:
     """`cifar10`, or `{name: image_folder, folder: PATH}`, as in an experiment."""
     from ddpm_lab.config.overrides import value_of
-    from ddpm_lab.config.part import read_choice
+    from registry.choice import read_choice
     from registry.plugins import REGISTRIES
 
     try:
@@ -152,7 +153,7 @@ def reference(text: str) -> Choice:
 
 
 def _extractors(arguments: argparse.Namespace, default: tuple[Choice, ...]) -> list[Choice]:
-    from ddpm_lab.config.part import Choice
+    from registry.choice import Choice
     from registry.plugins import REGISTRIES
 
     names = arguments.features.split(",") if arguments.features else None
@@ -162,7 +163,7 @@ def _extractors(arguments: argparse.Namespace, default: tuple[Choice, ...]) -> l
 
 def with_inception(choices: list[Choice], weights: str | None) -> list[Choice]:
     """The extractors, that one with these weights where they are given."""
-    from ddpm_lab.config.part import Choice
+    from registry.choice import Choice
     from registry.plugins import REGISTRIES
 
     if weights is None:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from ddpm_lab.cli.arguments import add_device, add_json, count, minutes
+from ddpm_lab.cli.arguments import add, count, minutes
 from ddpm_lab.cli.evaluate import PLAIN_DATA, PLAIN_FEATURES, reference, with_inception
 from ddpm_lab.runtime import live_runs
 from registry.errors import BadInput
 
 if TYPE_CHECKING:
-    from ddpm_lab.config.part import Choice
+    from registry.choice import Choice
     from registry.datasets import ImageSet
 
 EXAMPLES = "a run's folder, an evaluation-*.json in it, an .npz, or a claimed value such as FID=3.4"
@@ -33,8 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--inception-weights", metavar="FILE", help="a local copy of inception_v3's weights")
     parser.add_argument("--dataset", help="the reference for an .npz, as for evaluate (default: fashion_mnist)")
-    add_device(parser)
-    add_json(parser)
+    add(parser, "--device", "--json")
 
 
 def execute(arguments: argparse.Namespace) -> None:
@@ -44,12 +43,12 @@ def execute(arguments: argparse.Namespace) -> None:
 
 
 def _execute(arguments: argparse.Namespace) -> None:
-    from ddpm_lab.config.part import Choice
     from ddpm_lab.diffusion.build import build_images
     from ddpm_lab.runtime.device import pick_device
     from ddpm_lab.storage.json_text import to_json
     from ddpm_lab.studies.explain import subject, table
     from ddpm_lab.studies.explain.explain import Search
+    from registry.choice import Choice
     from registry.features import FEATURES
 
     x = subject.read(arguments.x, arguments.device, arguments.features, None)

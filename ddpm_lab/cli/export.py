@@ -5,26 +5,21 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from ddpm_lab.cli.arguments import add_run, add_weights
+from ddpm_lab.cli.arguments import add
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """`ddpm-lab export RUN DIRECTORY`."""
-    add_run(parser)
+    add(parser, "run")
     parser.add_argument("directory", type=Path, help="a new folder")
-    add_weights(parser)
+    add(parser, "--weights")
 
 
 def execute(arguments: argparse.Namespace) -> None:
     """Write the folder."""
     from ddpm_lab.export import export
-    from ddpm_lab.inference.sampling_overrides import changed
     from ddpm_lab.inference.trained_run import Run
     from ddpm_lab.runtime.console import say
 
-    run = Run(arguments.run, "cpu")
-    sampling = run.experiment.sampling
-    if arguments.weights is not None:
-        sampling = changed(run, sampling, weights=arguments.weights)
-    for line in export(run, sampling, arguments.directory):
+    for line in export(Run(arguments.run, "cpu"), arguments.weights, arguments.directory):
         say(line)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 
-from ddpm_lab.cli.arguments import add_experiment, add_results
+from ddpm_lab.cli.arguments import add, add_experiment
 from ddpm_lab.runtime import live_runs
 from ddpm_lab.runtime.terminal import without_hangup
 
@@ -13,7 +13,7 @@ from ddpm_lab.runtime.terminal import without_hangup
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """`ddpm-lab run EXPERIMENT`."""
     add_experiment(parser)
-    add_results(parser)
+    add(parser, "--results")
     parser.add_argument("--id", help="name the run, or resume it (default: the sweep agent's, or a random one)")
     parser.add_argument("--resume", action="store_true", help="resume its newest unfinished run, if there is one")
 

@@ -6,7 +6,7 @@ import argparse
 import json
 from pathlib import Path
 
-from ddpm_lab.cli.arguments import add_run, add_sampling, count, sampling_of
+from ddpm_lab.cli.arguments import add, add_sampling, count, sampling_of
 from registry.errors import BadInput
 
 GRID = 256  # images in a grid, at most
@@ -14,7 +14,7 @@ GRID = 256  # images in a grid, at most
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """`ddpm-lab sample RUN`."""
-    add_run(parser)
+    add(parser, "run")
     parser.add_argument("-n", type=count, default=64, metavar="N", help="how many (default: 64)")
     parser.add_argument(
         "--class", dest="label", metavar="K", help="of this class only, its name or number (default: all in turn)"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from ddpm_lab.cli.arguments import add_budget, add_device, add_overrides, add_results
+from ddpm_lab.cli.arguments import add, add_overrides
 from ddpm_lab.runtime import live_runs
 from ddpm_lab.runtime.terminal import without_hangup
 
@@ -13,9 +13,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """`ddpm-lab sweep SWEEP`."""
     parser.add_argument("sweep", help="a name in ./experiments/sweeps, or a YAML file")
     add_overrides(parser, "for all trials, such as train.images=5000")
-    add_budget(parser)
-    add_results(parser)
-    add_device(parser)
+    add(parser, "--budget", "--results", "--device")
 
 
 def execute(arguments: argparse.Namespace) -> None:

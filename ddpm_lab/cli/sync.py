@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 
-from ddpm_lab.cli.arguments import add_run
+from ddpm_lab.cli.arguments import add
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """`ddpm-lab sync RUN`."""
-    add_run(parser)
+    add(parser, "run")
 
 
 def execute(arguments: argparse.Namespace) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
+from functools import partial
 
-from ddpm_lab.cli.arguments import add_budget, add_device, add_json, add_overrides, add_results, between, count, minutes
+from ddpm_lab.cli.arguments import add, add_overrides, between, count, minutes
 from ddpm_lab.runtime import live_runs
 from ddpm_lab.runtime.terminal import without_hangup
 
@@ -14,15 +15,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("a", metavar="A", help="an experiment, with overrides in the same word: 'cosine_l2 loss=huber'")
     parser.add_argument("b", metavar="B", help="another one")
     add_overrides(parser, "for both, such as train.images=50000")
-    add_budget(parser)
+    add(parser, "--budget")
     parser.add_argument("--metric", help="by which to decide, such as KID/fashion_cnn (default: FID, in the first extractor)")
-    parser.add_argument("--margin", type=_margin, default=0.15, help="what does not matter (default: 0.15, which is 15 %%)")
-    parser.add_argument("--alpha", type=_alpha, default=0.05, help="the probability of a wrong verdict (default: 0.05)")
+    parser.add_argument(
+        "--margin", type=partial(between, 0, 10), default=0.15, help="what does not matter (default: 0.15, which is 15 %%)"
+    )
+    parser.add_argument(
+        "--alpha", type=partial(between, 1e-6, 0.5), default=0.05, help="the probability of a wrong verdict (default: 0.05)"
+    )
     parser.add_argument("--pairs", type=_pairs, default=10, help="pairs of runs, at most (default: 10)")
     parser.add_argument("--minutes", type=minutes, help="begin no pair that would last beyond it (default: no limit)")
-    add_results(parser)
-    add_device(parser)
-    add_json(parser)
+    add(parser, "--results", "--device", "--json")
 
 
 def execute(arguments: argparse.Namespace) -> None:
@@ -55,14 +58,6 @@ def _execute(arguments: argparse.Namespace) -> None:
         print(to_json(plain(verdict) | {"verdicts": len(verdict_file.read(results))}, indent=2))
     else:
         print("\n".join([*verdict_record.lines(verdict), "", verdict_file.place(results, verdict.question)]))
-
-
-def _margin(text: str) -> float:
-    return between(text, 0, 10)
-
-
-def _alpha(text: str) -> float:
-    return between(text, 1e-6, 0.5)
 
 
 def _pairs(text: str) -> int:

@@ -1,16 +1,15 @@
-"""List the verdicts of a results folder, whatever they came to."""
+"""List the verdicts of a results folder, all of them."""
 
 from __future__ import annotations
 
 import argparse
 
-from ddpm_lab.cli.arguments import add_json, add_results
+from ddpm_lab.cli.arguments import add
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """`ddpm-lab verdicts`."""
-    add_results(parser)
-    add_json(parser)
+    add(parser, "--results", "--json")
 
 
 def execute(arguments: argparse.Namespace) -> None:

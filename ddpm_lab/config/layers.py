@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 from ddpm_lab.config.schema import PART_KEYS
+from ddpm_lab.config.yaml_reader import Tree
 
 
-class Tree:
-    """Nested mappings, merged layer by layer; for each dotted key, the origin that wrote it last."""
+class Layers:
+    """Trees, merged one over the other; for each dotted key, the origin that wrote it last."""
 
     def __init__(self) -> None:
-        self.values: dict[str, Any] = {}
+        self.values: Tree = {}
         self.origin: dict[str, str] = {}
-        self.layers: list[str] = []  # the origins, the later ones winning
+        self.origins: list[str] = []  # of the layers, the later ones winning
 
-    def merge(self, layer: Mapping[str, Any], origin: str) -> None:
-        self.layers.append(origin)
+    def merge(self, layer: Tree, origin: str) -> None:
+        self.origins.append(origin)
         self._merge(self.values, layer, "", origin)
 
-    def _merge(self, base: dict[str, Any], layer: Mapping[str, Any], prefix: str, origin: str) -> None:
+    def _merge(self, base: Tree, layer: Tree, prefix: str, origin: str) -> None:
         for key, value in layer.items():
             dotted = f"{prefix}{key}"
             if dotted in PART_KEYS:
@@ -29,9 +30,9 @@ class Tree:
                 if isinstance(old, dict) and isinstance(value, dict) and value.get("name", old.get("name")) != old.get("name"):
                     del base[key]
             self.origin[dotted] = origin
-            if isinstance(value, Mapping) and isinstance(base.get(key), dict):
+            if isinstance(value, dict) and isinstance(base.get(key), dict):
                 self._merge(base[key], value, f"{dotted}.", origin)
-            elif isinstance(value, Mapping):
+            elif isinstance(value, dict):
                 base[key] = {}
                 self._merge(base[key], value, f"{dotted}.", origin)
             else:
@@ -45,7 +46,7 @@ class Tree:
 
     def last_origin_of(self, keys: Iterable[str], fallback: str) -> str:
         """Who wrote any of these keys last."""
-        return max((self.origin_of(key, fallback) for key in keys), key=lambda origin: self.layers.index(origin))
+        return max((self.origin_of(key, fallback) for key in keys), key=lambda origin: self.origins.index(origin))
 
 
 class Difference(NamedTuple):
@@ -64,8 +65,3 @@ def differences(old: Any, new: Any, key: str = "") -> Iterator[Difference]:
             yield from differences(old.get(name), new.get(name), f"{key}.{name}".lstrip("."))
     elif old != new:
         yield Difference(key, old, new)
-
-
-def first_difference(old: Any, new: Any, key: str = "") -> Difference | None:
-    """The first of them, None where all values agree."""
-    return next(differences(old, new, key), None)

@@ -6,21 +6,20 @@ import inspect
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pydantic
 import yaml
 
 from ddpm_lab.config import named_files
-from ddpm_lab.config.layers import Tree
+from ddpm_lab.config.layers import Layers
 from ddpm_lab.config.named_files import BUDGETS, EXPERIMENTS
 from ddpm_lab.config.overrides import COMMAND_LINE, layer_of
-from ddpm_lab.config.part import Choice
 from ddpm_lab.config.schema import Conflict, Experiment
-from ddpm_lab.config.yaml_reader import describe, read_mapping
+from ddpm_lab.config.yaml_reader import Tree, describe, read_mapping
 from ddpm_lab.runtime.redaction import discreet, restored
 from ddpm_lab.storage.run_folder import RESOLVED, recorded_hash
 from registry.beside import Plugin
+from registry.choice import Choice
 from registry.errors import BadInput, did_you_mean
 from registry.plugins import load_file, load_installed
 from registry.problems import MISSING, Problem, first_problem
@@ -63,7 +62,7 @@ def load_recipe(name: str, overrides: Iterable[str] = (), budget: str | None = N
     whole = chain[-1][1].get("budget")
     if whole is not None and budget not in (None, whole):
         raise BadInput(f"{file}: budget: this experiment has the budget '{whole}' built in; it cannot take '{budget}'")
-    tree = Tree()
+    tree = Layers()
     tree.merge(_defaults(Experiment), "default")
     if whole is None and (found := _budget_file(chain, budget)):
         tree.merge(read_mapping(found), str(found))
@@ -82,9 +81,9 @@ def dump(experiment: Experiment) -> str:
     return yaml.safe_dump(discreet(experiment.model_dump(mode="json")), sort_keys=False, allow_unicode=True)
 
 
-def _chain(file: Path) -> list[tuple[Path, dict[str, Any]]]:
+def _chain(file: Path) -> list[tuple[Path, Tree]]:
     """The file and all that it extends, itself first."""
-    chain: list[tuple[Path, dict[str, Any]]] = []
+    chain: list[tuple[Path, Tree]] = []
     while True:
         if any(file.resolve() == seen.resolve() for seen, _ in chain):
             circle = " -> ".join(str(seen) for seen, _ in [*chain, (file, {})])
@@ -113,7 +112,7 @@ def _parent(name: str, child: Path) -> Path:
         raise BadInput(f"{child}: extends: {error}") from None
 
 
-def _budget_file(chain: list[tuple[Path, dict[str, Any]]], budget: str | None) -> Path | None:
+def _budget_file(chain: list[tuple[Path, Tree]], budget: str | None) -> Path | None:
     ours, folders = named_files.carried(EXPERIMENTS), dict[Path, None]()
     for file, _ in chain:
         if file.name != RESOLVED:  # and the user's own budget wins for an experiment that the lab carries
@@ -129,7 +128,7 @@ def _budget_file(chain: list[tuple[Path, dict[str, Any]]], budget: str | None) -
     raise BadInput(f"no budget named '{budget}'; {did_you_mean(budget, known)}")
 
 
-def _load_plugins(tree: Tree, file: Path) -> tuple[Plugin, ...]:
+def _load_plugins(tree: Layers, file: Path) -> tuple[Plugin, ...]:
     load_installed()
     named = tree.values.get("plugins") or []
     if not isinstance(named, list) or not all(isinstance(item, str) for item in named):
@@ -160,7 +159,7 @@ def _plugin(name: str, folder: Path, origin: str) -> Path:
     return path
 
 
-def _validate(tree: Tree, file: str) -> Experiment:
+def _validate(tree: Layers, file: str) -> Experiment:
     try:
         return Experiment.model_validate(tree.values)
     except pydantic.ValidationError as error:
@@ -175,9 +174,9 @@ def _validate(tree: Tree, file: str) -> Experiment:
         raise BadInput(f"{origin}: {Problem(key, text, cause)}") from None
 
 
-def _defaults(section: type[pydantic.BaseModel]) -> dict[str, Any]:
+def _defaults(section: type[pydantic.BaseModel]) -> Tree:
     """The schema's own defaults, as the lowest layer, so that an override may set one option of a default part."""
-    found: dict[str, Any] = {}
+    found: Tree = {}
     for key, field in section.model_fields.items():
         if isinstance(field.default, Choice):
             found[key] = field.default.flat()

@@ -9,20 +9,20 @@ from typing import Any
 import yaml
 
 from ddpm_lab.config.schema import PART_KEYS
-from ddpm_lab.config.yaml_reader import parse
+from ddpm_lab.config.yaml_reader import Tree, parse
 from registry.errors import BadInput
 
 COMMAND_LINE = "command line"
 DEEPEST = 20  # pieces of a key; the settings of an experiment have four, and what lies deeper is a value of a part's option
 
 
-def layer_of(overrides: Iterable[str]) -> dict[str, Any]:
+def layer_of(overrides: Iterable[str]) -> Tree:
     """`["train.batch=32", "loss=huber"]` as the tree that a YAML file would give; a later one wins over an earlier one.
 
     Raises:
         BadInput: one of them is not a valid override.
     """
-    layer: dict[str, Any] = {}
+    layer: Tree = {}
     for override in overrides:
         key, equals, text = override.partition("=")
         if not equals or not key or not all(key.split(".")):

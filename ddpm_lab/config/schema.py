@@ -9,9 +9,10 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from ddpm_lab.config.learning_rate import Rate
-from ddpm_lab.config.part import Choice, PartOf, read_choice
+from ddpm_lab.config.part import PartOf
 from registry.averages import AVERAGES
 from registry.backbones import BACKBONES
+from registry.choice import Choice, read_choice
 from registry.couplings import COUPLINGS
 from registry.datasets import DATASETS
 from registry.errors import BadInput, did_you_mean
@@ -83,16 +84,17 @@ class Start(_Section):
     """A run, or an exported folder, whose weights training begins with; `start: results/x` is short for `{run: results/x}`."""
 
     run: Annotated[str, Field(min_length=1, max_length=4096)]
-    weights: WeightsName = "auto"  # auto: those that its samples are drawn from
+    weights: WeightsName = "auto"  # auto: those that it is sampled from
 
 
-def _by_run(value: Any) -> Any:
-    return {"run": value} if isinstance(value, str) else value
+def _short_for(key: str) -> BeforeValidator:
+    """A text stands for a mapping with that key alone."""
+    return BeforeValidator(lambda value: {key: value} if isinstance(value, str) else value)
 
 
 class Train(_Section):
     images: Count
-    start: Annotated[Start | None, BeforeValidator(_by_run)] = None
+    start: Annotated[Start | None, _short_for("run")] = None
     batch: Count = 128
     accumulate: Count = 1
     optimizer: Annotated[Choice, PartOf(OPTIMIZERS)] = Choice("AdamW", {})
@@ -106,7 +108,7 @@ class Train(_Section):
     threads: Count | Literal["auto"] = "auto"
     ema: Annotated[
         Choice | tuple[Choice, ...] | None, _AveragesOf(AVERAGES)
-    ]  # null: none; several: the first is the one that images are drawn from
+    ]  # null: none; several: the first is the one that is sampled from
     on_nonfinite: Literal["stop", "skip"] = "stop"  # a step whose loss or gradient is NaN or infinite
     samples_every: Count | None = None  # images
     snapshots_every: Count | None = None  # images; EMA weights that are kept
@@ -155,10 +157,6 @@ class Evaluate(_Section):
         return METRICS.usual() if self.metrics is None else frozenset(self.metrics)
 
 
-def _by_name(value: Any) -> Any:
-    return {"name": value} if isinstance(value, str) else value
-
-
 _Words = Annotated[str, Field(min_length=1, max_length=128)]  # W&B's own limits, here and below
 
 
@@ -197,7 +195,7 @@ class Experiment(_Section):
     train: Train
     sampling: Sampling = Sampling()
     evaluate: Evaluate = Evaluate()
-    track: Annotated[Track, BeforeValidator(_by_name)] = Track()
+    track: Annotated[Track, _short_for("name")] = Track()
     budget: str | None = None
     plugins: Annotated[tuple[str, ...], Field(strict=False)] = ()
 
@@ -241,7 +239,7 @@ class Experiment(_Section):
 
     @property
     def weights(self) -> str:
-        """The weights that samples are drawn from."""
+        """The weights that images are sampled from."""
         if self.sampling.weights != "auto":
             return self.sampling.weights
         return "ema" if self.train.ema else "raw"

@@ -12,6 +12,8 @@ import yaml
 from registry.errors import BadInput, reason
 from registry.files import YAML, read_file
 
+Tree = dict[str, Any]  # keys to plain values and trees: what a file says, before a schema has checked it
+
 
 class _Loader(yaml.SafeLoader):
     """Safe loading of plain values, with `1e-4` a float and only `true` and `false` booleans (YAML 1.2).
@@ -82,7 +84,7 @@ def parse(text: str) -> Any:
         raise BadInput(f"not YAML: {reason(error)}") from None
 
 
-def read_mapping(file: Path) -> dict[str, Any]:
+def read_mapping(file: Path) -> Tree:
     """The mapping in a YAML file; `BadInput` naming the file where there is none."""
     try:
         text = read_file(file, YAML).decode("utf-8")

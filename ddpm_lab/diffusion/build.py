@@ -10,20 +10,18 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import TypeVarTuple, Unpack
 
-from ddpm_lab.config.part import Choice
 from ddpm_lab.config.schema import Experiment, Sampling
 from ddpm_lab.diffusion.model import DataShape, Model, Objective, Procedure
 from ddpm_lab.diffusion.process import Diffusion
 from ddpm_lab.runtime.device import pick_memory_format
 from ddpm_lab.runtime.seeding import restart
-from registry.averages import AVERAGES, Decay
 from registry.backbones import BACKBONES
 from registry.backbones.embeddings import add_second_level
 from registry.blame import PartFails, on_behalf_of
+from registry.choice import Choice
 from registry.couplings import COUPLINGS, Sampled
 from registry.datasets import DATASETS, ImageSet
 from registry.errors import BadInput
-from registry.features import FEATURES, Extractor
 from registry.grids import GRIDS
 from registry.guidance import GUIDANCE, Load
 from registry.levels import LEVELS
@@ -41,7 +39,9 @@ Supplied = TypeVarTuple("Supplied")
 Built = TypeVar("Built")
 
 
-def _built(registry: Registry[Callable[[Unpack[Supplied]], Built], Any], choice: Choice, *supplied: Unpack[Supplied]) -> Built:
+def build_part(
+    registry: Registry[Callable[[Unpack[Supplied]], Built], Any], choice: Choice, *supplied: Unpack[Supplied]
+) -> Built:
     """The part, called with what the lab supplies; what it dies of is put down to it."""
     with on_behalf_of(registry, choice.name, "cannot be built so"):
         return registry.configure(choice.name, choice.options)(*supplied)
@@ -49,7 +49,7 @@ def _built(registry: Registry[Callable[[Unpack[Supplied]], Built], Any], choice:
 
 def build_images(choice: Choice) -> ImageSet:
     """A data set, fetched if need be, the first and last image of each half looked at."""
-    data = _built(DATASETS, choice)
+    data = build_part(DATASETS, choice)
     with on_behalf_of(DATASETS, choice.name, "is no data set"):
         if not isinstance(data, ImageSet):
             raise TypeError(f"gives {type(data).__name__}, where an ImageSet is expected")
@@ -79,7 +79,7 @@ def build_data(experiment: Experiment) -> ImageSet:
 def build_model(experiment: Experiment, shape: DataShape, device: torch.device) -> Model:
     """Path, target and freshly initialised network; the same weights for the same seed on every machine."""
     path = build_path(experiment)
-    variance = _built(VARIANCES, experiment.variance)
+    variance = build_part(VARIANCES, experiment.variance)
     classes = len(shape.class_names) if experiment.classes and shape.class_names else None
     channels = shape.image_shape[0] * (1 + variance.extra_channels)
     in_channels, height, width = shape.image_shape
@@ -88,14 +88,14 @@ def build_model(experiment: Experiment, shape: DataShape, device: torch.device) 
     denoises = "denoiser" in traits.network and COUPLINGS.part(experiment.coupling.name).traits.independent
     try:
         with _seeded(experiment.seed, "init"):
-            network = _built(BACKBONES, experiment.backbone, shown, classes, channels)
+            network = build_part(BACKBONES, experiment.backbone, shown, classes, channels)
             if traits.second_level:
                 add_second_level(network)
     except PartFails:
         raise
     except BadInput as error:
         raise BadInput(f"backbone: {error}") from None
-    target = _built(TARGETS, experiment.target, shape.std)
+    target = build_part(TARGETS, experiment.target, shape.std)
     network.to(device).to(memory_format=pick_memory_format(experiment.train.memory_format, device))
     diffusion = Diffusion(path.to(device), target, traits.second_level, experiment.self_conditioning)
     return Model(diffusion, network, variance, classes, denoises)
@@ -110,15 +110,15 @@ def build_objective(experiment: Experiment, shape: DataShape, model: Model, samp
     """All that training needs for that model and data; `sampled` gives a coupling the images of another run."""
     path, chosen = model.diffusion.path, experiment.objective
     with _seeded(experiment.seed, "init of the weighting"):
-        weighting = _built(WEIGHTINGS, experiment.weighting, shape.std)
+        weighting = build_part(WEIGHTINGS, experiment.weighting, shape.std)
     teacher = OBJECTIVES.part(chosen.name).traits.teacher
     dependent = not COUPLINGS.part(experiment.coupling.name).traits.independent
     return Objective(
-        levels=_built(LEVELS, experiment.levels, path),
+        levels=build_part(LEVELS, experiment.levels, path),
         loss=LOSSES.configure(experiment.loss.name, experiment.loss.options),
         weighting=weighting.to(path.angle.device) if isinstance(weighting, nn.Module) else weighting,
-        space=None if experiment.loss_space is None else _built(TARGETS, experiment.loss_space, shape.std),
-        coupling=_built(COUPLINGS, experiment.coupling, sampled) if dependent else None,
+        space=None if experiment.loss_space is None else build_part(TARGETS, experiment.loss_space, shape.std),
+        coupling=build_part(COUPLINGS, experiment.coupling, sampled) if dependent else None,
         compute=OBJECTIVES.configure(chosen.name, chosen.options),
         teacher=None if teacher is None else teacher(chosen.options, experiment.train.images),
     )
@@ -130,13 +130,8 @@ def build_procedure(sampling: Sampling, model: Model, load: Load) -> Procedure:
     sampler, grid = build_sampler(sampling, model)
     guide = GUIDANCE.configure(sampling.guidance.name, sampling.guidance.options)
     with on_behalf_of(GUIDANCE, sampling.guidance.name, "cannot be built so"):
-        guide(_undrawn, path, load)  # a run that cannot guide is found out here, and not after the training
-    return Procedure(
-        sampler,
-        lambda denoise: guide(denoise, path, load),
-        grid,
-        sampling.clip,
-    )
+        guide(_uncalled, path, load)  # a run that cannot guide is found out here, and not after the training
+    return Procedure(sampler, lambda denoise: guide(denoise, path, load), grid, sampling.clip)
 
 
 def build_sampler(sampling: Sampling, model: Model) -> tuple[Sampler, Grid]:
@@ -154,11 +149,11 @@ def build_levels(sampling: Sampling, path: NoisePath) -> Tensor:
     """
     if sampling.steps > path.steps:
         raise BadInput(f"sampling.steps: {sampling.steps} steps do not fit into timesteps = {path.steps}")
-    return _built(GRIDS, sampling.grid, path, sampling.steps)
+    return build_part(GRIDS, sampling.grid, path, sampling.steps)
 
 
-def _undrawn(x: Tensor, level: Tensor, y: Tensor | None) -> Denoised:
-    raise AssertionError("nothing is drawn before there are images")
+def _uncalled(x: Tensor, level: Tensor, y: Tensor | None) -> Denoised:
+    raise AssertionError("nothing is denoised before there are images")
 
 
 @contextlib.contextmanager
@@ -169,20 +164,10 @@ def _seeded(seed: int, purpose: str) -> Iterator[None]:
         yield
 
 
-def build_extractor(choice: Choice) -> Extractor:
-    """A feature extractor with its weights."""
-    return _built(FEATURES, choice)
-
-
-def build_average(choice: Choice) -> Decay:
-    """How fast an average forgets."""
-    return _built(AVERAGES, choice)
-
-
 def build_path(experiment: Experiment) -> NoisePath:
     """The schedule at its T."""
     try:
-        return _built(SCHEDULES, experiment.schedule, experiment.timesteps)
+        return build_part(SCHEDULES, experiment.schedule, experiment.timesteps)
     except PartFails as error:
         raise BadInput(f"{error}; it was asked for timesteps = {experiment.timesteps}") from None
     except BadInput as error:

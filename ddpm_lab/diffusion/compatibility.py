@@ -28,9 +28,8 @@ LARGE = 10.0  # of what a network takes and gives, which its initial weights mak
 WIDE = 3e5  # ten times what the cosine schedule has at its noisy end with the published target, epsilon
 UNEVEN = 1e4  # the largest weight against the median one
 CLAMPED = 0.02  # the share of levels at the ends of the path
-WILD = (
-    20  # tests/diffusion/test_stability.py: of the exact denoiser's images, 15 times the error of ddim and more lie beyond it
-)
+# tests/diffusion/test_stability.py: of the exact denoiser's images, 15 times the error of ddim and more lie beyond it.
+WILD = 20
 NOISY_END = 0.1  # of pixels in [-1, 1]: 13 of 255 levels
 
 FAILS = "fails on the levels of the path"
@@ -52,9 +51,9 @@ def require_fit(experiment: Experiment, model: Model, objective: Objective) -> N
             f" '{experiment.schedule.name}' ends there; take v, x0, velocity or edm"
         )
     with on_behalf_of("levels", experiment.levels.name, FAILS):
-        drawn = _drawn(diffusion.path, objective)
+        sampled = _levels(diffusion.path, objective)
     if model.variance.bound:
-        objective.bound_weight(diffusion.path, *drawn)
+        objective.bound_weight(diffusion.path, *sampled)
     if not isinstance(objective.weighting, nn.Module):
         with on_behalf_of("weightings", experiment.weighting.name, FAILS):
             levels, weight = _weights(model, objective)
@@ -140,8 +139,8 @@ def warnings(experiment: Experiment, model: Model, objective: Objective, std: fl
                 f"weighting '{experiment.weighting.name}' of target '{experiment.target.name}' gives one level"
                 f" {float(weight.max() / weight.median()):.1g} times the median weight: most of the loss is there"
             )
-    drawn, _ = _drawn(path, objective)
-    clamped = float(((drawn <= 0) | (drawn >= path.steps - 1)).double().mean())
+    levels, _ = _levels(path, objective)
+    clamped = float(((levels <= 0) | (levels >= path.steps - 1)).double().mean())
     if clamped > CLAMPED and path.steps > 1:
         yield f"levels '{experiment.levels.name}': {clamped:.0%} of them lie beyond the path's ends and are moved there"
     traits = SAMPLERS.part(sampling.sampler.name).traits
@@ -201,14 +200,14 @@ def terminal_snr(path: NoisePath) -> float:
     return float(path.log_snr(torch.tensor([path.steps - 1.0], device=path.angle.device)).exp())
 
 
-def _drawn(path: NoisePath, objective: Objective) -> tuple[torch.Tensor, torch.Tensor]:
+def _levels(path: NoisePath, objective: Objective) -> tuple[torch.Tensor, torch.Tensor]:
     return objective.levels(4096, torch.Generator(path.angle.device).manual_seed(0))
 
 
 def _weights(model: Model, objective: Objective) -> tuple[torch.Tensor, torch.Tensor]:
     """Levels, and the weights that they would get; where the density of the levels counts, those that are sampled."""
     path = model.diffusion.path
-    levels, importance = _drawn(path, objective) if per_log_snr(objective.weighting) else (_all(path), torch.ones(1))
+    levels, importance = _levels(path, objective) if per_log_snr(objective.weighting) else (_all(path), torch.ones(1))
     return levels, objective.weight(model.diffusion, levels, importance)
 
 

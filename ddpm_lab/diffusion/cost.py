@@ -1,4 +1,4 @@
-"""Parameters, operations and memory of a network."""
+"""What a pass through a network costs."""
 
 from __future__ import annotations
 
@@ -9,11 +9,6 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from ddpm_lab.diffusion.model import DataShape, Model
-
-
-def parameter_count(model: Model) -> int:
-    """Trainable numbers of the network."""
-    return sum(parameter.numel() for parameter in model.network.parameters())
 
 
 def flops_per_image(model: Model, shape: DataShape) -> int:

@@ -51,6 +51,11 @@ class Model:
     classes: int | None  # of the network; None where it is unconditional
     denoises: bool = True  # whether it was trained to predict noise that is independent of the image, as held-out metrics ask
 
+    @property
+    def parameters(self) -> int:
+        """Trainable numbers of the network."""
+        return sum(parameter.numel() for parameter in self.network.parameters())
+
 
 @dataclass(frozen=True)
 class Objective:
@@ -61,7 +66,7 @@ class Objective:
     weighting: Weighting | nn.Module  # a module is learned with the network
     compute: ImageLoss  # the loss of each image [B], which may use the three above
     space: Target | None = None  # what the loss compares; None: the network's own target
-    coupling: Coupling | None = None  # None: each image with the noise that was drawn for it
+    coupling: Coupling | None = None  # None: each image with the noise that was sampled for it
     teacher: Decay | None = None  # how the average forgets that the objective learns from
 
     def density(self, level: Tensor, importance: Tensor) -> Tensor:
@@ -96,7 +101,7 @@ class Objective:
 
 @dataclass(frozen=True)
 class Procedure:
-    """How images are drawn: the sampler with its options, on its levels, with its guidance."""
+    """How images are sampled: the sampler with its options, on its levels, with its guidance."""
 
     sampler: Sampler
     guidance: Callable[[ConditionalDenoise], ConditionalDenoise]

@@ -27,7 +27,7 @@ def amplification(sampler: Callable[[Denoise, Grid, Noise], Tensor], grid: Grid)
     large and of both signs; and where noise is added, the estimates differ and do not cancel.
     """
     columns = 4 * len(grid)  # as many evaluations are told apart
-    found, seen, drawn = [0.0], 0, 0
+    found, seen, noises = [0.0], 0, 0
 
     def denoise(x: Tensor, level: Tensor, to: Tensor | None = None) -> Denoised:
         nonlocal seen
@@ -39,10 +39,10 @@ def amplification(sampler: Callable[[Denoise, Grid, Noise], Tensor], grid: Grid)
         return Denoised(x0, (x - alpha * x0) / sigma, torch.zeros_like(x))
 
     def noise() -> Tensor:
-        nonlocal drawn
-        drawn += 1
+        nonlocal noises
+        noises += 1
         return torch.zeros(columns, 1, 1, 1, dtype=torch.float64, device=grid.levels.device)
 
     sampler(denoise, grid, noise)
     worst = max(range(len(found)), key=found.__getitem__)
-    return Amplification(found[worst], worst, drawn > 1)
+    return Amplification(found[worst], worst, noises > 1)

@@ -8,7 +8,6 @@ from collections.abc import Set as AbstractSet
 import torch
 from torch import Tensor
 
-from ddpm_lab.config.part import Choice
 from ddpm_lab.diffusion.sampling import ImageSampler
 from ddpm_lab.evaluation.evaluator import Evaluator, measure
 from ddpm_lab.evaluation.extractors import suited_first
@@ -20,6 +19,7 @@ from ddpm_lab.runtime.launcher import is_main
 from ddpm_lab.runtime.signals import NotFinite
 from ddpm_lab.storage.measurement import Generation, Measurement, unavailable
 from registry.blame import PartFails
+from registry.choice import Choice
 from registry.datasets import ImageSet
 from registry.errors import BadInput
 from registry.metrics import METRICS
@@ -52,11 +52,11 @@ def evaluators(
 
 def evaluate_images(
     ready: list[Evaluator], batches: Iterable[tuple[int, Tensor]], total: int, generation: Generation, *,
-    labels: Tensor | None = None, drawing: ImageSampler | None = None,
+    labels: Tensor | None = None, sampler: ImageSampler | None = None,
 ) -> list[Measurement]:  # fmt: skip
     """All wanted metrics of the images, from all evaluators; in several processes, in the main one.
 
-    `labels` [total]: the classes that the images were asked for; `drawing`: what made them, where that is known.
+    `labels` [total]: the classes that the images were asked for; `sampler`: what made them, where that is known.
     Where images or features are not finite, the records say so instead of a value.
     """
     if not ready:
@@ -76,9 +76,9 @@ def evaluate_images(
             records += in_pixels(sample, data, device, generation, pixels) if pixels else []
     if not is_main():
         return []
-    if drawing is None or not network:
+    if sampler is None or not network:
         return records
-    if not drawing.model.denoises:
+    if not sampler.model.denoises:
         why = "its network is no denoiser of independent noise, of which this metric is"
         return [*records, *(unavailable(metric, "network", why) for metric in network)]
-    return [*records, *of_network(drawing, data, total, generation, network)]
+    return [*records, *of_network(sampler, data, total, generation, network)]

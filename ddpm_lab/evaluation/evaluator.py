@@ -8,7 +8,6 @@ from collections.abc import Set as AbstractSet
 import torch
 from torch import Tensor
 
-from ddpm_lab.config.part import Choice
 from ddpm_lab.evaluation import reference_cache
 from ddpm_lab.evaluation.accumulator import Accumulator, gather, numbered
 from ddpm_lab.evaluation.extractors import CAVEAT, suits, tried_extractor
@@ -19,6 +18,7 @@ from ddpm_lab.runtime.console import say
 from ddpm_lab.runtime.seeding import protocol_generator
 from ddpm_lab.runtime.signals import NotFinite
 from ddpm_lab.storage.measurement import Generation, Measurement, Protocol, unavailable
+from registry.choice import Choice
 from registry.datasets import ImageSet
 from registry.errors import BadInput
 from registry.metrics import METRICS, InFeatures, Value

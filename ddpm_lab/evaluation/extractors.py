@@ -6,9 +6,9 @@ from collections.abc import Iterable
 
 import torch
 
-from ddpm_lab.config.part import Choice
-from ddpm_lab.diffusion.build import build_extractor
+from ddpm_lab.diffusion.build import build_part
 from registry.blame import on_behalf_of
+from registry.choice import Choice
 from registry.datasets import ImageSet
 from registry.errors import BadInput
 from registry.features import FEATURES, Extractor, made_for
@@ -35,7 +35,7 @@ def tried_extractor(choice: Choice, data: ImageSet, device: torch.device) -> Ext
     """
     if len(data.train) < 2:
         raise BadInput(f"dataset: '{data.name}' has one training image, and a distance between distributions needs two")
-    extractor = build_extractor(choice)
+    extractor = build_part(FEATURES, choice)
     with on_behalf_of("features", choice.name, "cannot evaluate images"):
         told = ("dimension", "hash", "resize", "classes", "class_names")
         if lacking := [name for name in told if not hasattr(extractor, name)]:

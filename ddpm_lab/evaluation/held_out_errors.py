@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 
 from ddpm_lab.diffusion.model import Model
 from ddpm_lab.diffusion.process import per_image, to_unit
 from ddpm_lab.diffusion.sampling import ImageSampler
-from ddpm_lab.evaluation.accumulator import gather, numbered
 from ddpm_lab.evaluation.values import measurements
-from ddpm_lab.runtime import distributed
+from ddpm_lab.runtime.console import Progress
 from ddpm_lab.runtime.device import Precision, autocast
 from ddpm_lab.runtime.seeding import protocol_generator
 from ddpm_lab.storage.measurement import Generation, Measurement, Protocol
@@ -19,15 +20,15 @@ from registry.metrics import OfNetwork
 from registry.metrics.buckets import EDGES
 
 BATCH = 250
-JUDGED = 2000  # held-out images, at most
+MOST = 2000  # held-out images, at most
 
 
-def of_network(drawing: ImageSampler, data: ImageSet, n: int, generation: Generation, wanted: list[str]) -> list[Measurement]:
+def of_network(sampler: ImageSampler, data: ImageSet, n: int, generation: Generation, wanted: list[str]) -> list[Measurement]:
     """The wanted metrics of the network that images are sampled from, on held-out images, n at most."""
-    chosen = torch.randperm(len(data.test), generator=protocol_generator("held out"))[: min(n, JUDGED)]
+    chosen = torch.randperm(len(data.test), generator=protocol_generator("held out"))[: min(n, MOST)]
     labels = None if data.test.labels is None else data.test.labels[chosen]
-    errors = held_out_errors(drawing.model, drawing.network, data.test.rows(chosen), labels, drawing.precision)
-    path = drawing.model.diffusion.path
+    errors = held_out_errors(sampler.model, sampler.network, data.test.rows(chosen), labels, sampler.precision)
+    path = sampler.model.diffusion.path
     high, low = path.log_snr(torch.tensor([0.0, path.steps - 1.0], device=path.angle.device)).tolist()
 
     def protocol(words: str) -> Protocol:
@@ -38,45 +39,28 @@ def of_network(drawing: ImageSampler, data: ImageSet, n: int, generation: Genera
     return measurements(OfNetwork(errors, (low, high)), wanted, protocol, made_by)
 
 
+@torch.inference_mode()
 def held_out_errors(model: Model, network: nn.Module, images: Tensor, labels: Tensor | None, precision: Precision) -> Tensor:
-    """The squared error of eps, over uint8 images [N, C, H, W], in each bucket of the log SNR: [N, buckets]."""
-    errors = HeldOutErrors(model, network, labels, precision)
-    gather([errors], numbered(images.split(BATCH)), len(images), "held-out images", passing=True)
-    return torch.cat(errors.found)
+    """The squared error of eps, mean over the pixels, in each bucket of the log SNR between EDGES: [N, buckets] float64.
 
-
-class HeldOutErrors:
-    """The squared error of eps, mean over the pixels, in each bucket of the log SNR between EDGES.
-
-    Image i meets the same noise and the same place in a bucket whatever the network, the path or the loss it was trained
-    with. Where a bucket lies beyond the path's ends it is evaluated at the end.
+    Image i of the uint8 images [N, C, H, W] meets the same noise and the same place in a bucket whatever the network, the path
+    or the loss it was trained with. Where a bucket lies beyond the path's ends it is evaluated at the end.
     """
-
-    def __init__(self, model: Model, network: nn.Module, labels: Tensor | None, precision: Precision) -> None:
-        self.model, self.network, self.labels, self.precision = model, network, labels, precision
-        self.found: list[Tensor] = []  # [b, buckets] float64, of each batch
-
-    @torch.inference_mode()
-    def add(self, start: int, images: Tensor) -> None:
-        """uint8 images [B, C, H, W], the first of number `start`."""
-        diffusion, device = self.model.diffusion, next(self.network.parameters()).device
-        path, x0 = diffusion.path, to_unit(images.to(device))
-        labels = None if self.model.classes is None else self.labels
-        y = None if labels is None else labels[start : start + len(x0)].to(device)
-        rng = protocol_generator("held out", start)
-        eps = torch.randn(x0.shape, generator=rng).to(device)
-        place = torch.rand(len(x0), generator=rng, dtype=torch.float64).to(device)
-        found = torch.zeros(len(x0), len(EDGES) - 1, dtype=torch.float64)
-        for bucket in range(len(EDGES) - 1):
-            log_snr = EDGES[bucket] + place * (EDGES[bucket + 1] - EDGES[bucket])
-            level = path.level(log_snr).clamp(0, path.steps - 1)
-            alpha, sigma = (per_image(value).to(x0.dtype) for value in path.at(level))
-            with autocast(self.precision, device):
-                denoised = diffusion.denoise(self.network, alpha * x0 + sigma * eps, level, y)
-            error = (denoised.eps - eps).square().flatten(1).mean(dim=1)
-            found[:, bucket] = error.double().cpu()
-        self.found.append(found)
-
-    def merge(self) -> None:
-        """The main process gets all."""
-        self.found = distributed.collected(self.found)
+    diffusion, device = model.diffusion, next(network.parameters()).device
+    path, errors = diffusion.path, torch.zeros(len(images), len(EDGES) - 1, dtype=torch.float64)
+    with Progress("held-out images", len(images), passing=True) as bar:
+        for start in range(0, len(images), BATCH):
+            x0 = to_unit(images[start : start + BATCH].to(device))
+            here = slice(start, start + len(x0))
+            y = None if labels is None or model.classes is None else labels[here].to(device)
+            rng = protocol_generator("held out", start)
+            eps = torch.randn(x0.shape, generator=rng).to(device)
+            place = torch.rand(len(x0), generator=rng, dtype=torch.float64).to(device)
+            for bucket, (low, high) in enumerate(pairwise(EDGES)):
+                level = path.level(low + place * (high - low)).clamp(0, path.steps - 1)
+                alpha, sigma = (per_image(value).to(x0.dtype) for value in path.at(level))
+                with autocast(precision, device):
+                    denoised = diffusion.denoise(network, alpha * x0 + sigma * eps, level, y)
+                errors[here, bucket] = (denoised.eps - eps).square().flatten(1).mean(dim=1).double().cpu()
+            bar.advance(len(x0))
+    return errors

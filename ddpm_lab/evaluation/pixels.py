@@ -13,21 +13,22 @@ from ddpm_lab.storage.measurement import Generation, Measurement, Protocol
 from registry.datasets import ImageSet
 from registry.metrics import METRICS, InPixels
 
-JUDGED = 1000  # images, at most: a thousand distances say what ten thousand would
+MOST = 1000  # images, at most: a thousand distances say what ten thousand would
 BATCH = 2000
 QUANTISATION = "uint8, rounded to nearest"
 
 
 class PixelSample:
-    """At most JUDGED of the images, a fixed random choice."""
+    """At most MOST of the images, a fixed random choice."""
 
     def __init__(self, total: int) -> None:
+        # The words are part of the protocol: others would choose other images.
         self.place = torch.randperm(total, generator=protocol_generator("judged for memorisation"))
         self.images: list[Tensor] = []
 
     def add(self, start: int, images: Tensor) -> None:
         """uint8 images [B, C, H, W] from number `start` on."""
-        self.images.append(images[self.place[start : start + len(images)] < JUDGED].cpu())
+        self.images.append(images[self.place[start : start + len(images)] < MOST].cpu())
 
     def merge(self) -> None:
         """The main process gets all."""
@@ -43,7 +44,7 @@ def in_pixels(
         sizes = f"{list(images.shape[1:])} and {list(data.image_shape)}"
         say(f"{', '.join(wanted)}: left out, for images of {sizes} cannot be compared pixel by pixel")
         return []
-    held_out = test.rows(torch.randperm(len(test), generator=protocol_generator("memorisation"))[:JUDGED])
+    held_out = test.rows(torch.randperm(len(test), generator=protocol_generator("memorisation"))[:MOST])
     seen = InPixels(images.to(device), held_out.to(device), lambda: data.train.batches(BATCH))
 
     def protocol(words: str) -> Protocol:

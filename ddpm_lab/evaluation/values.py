@@ -1,4 +1,4 @@
-"""Metrics computed from what was gathered, and the records of what they come to."""
+"""Metrics computed from what was gathered, and the records of their results."""
 
 from __future__ import annotations
 

@@ -7,22 +7,17 @@ import os
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Any
 
 import jinja2
-import torch
 from safetensors.torch import save_file
 
-from ddpm_lab.config.schema import Sampling
-from ddpm_lab.diffusion.cost import parameter_count
-from ddpm_lab.diffusion.model import Model
 from ddpm_lab.export.autoencoder import identity_autoencoder
 from ddpm_lab.export.component import Component, Inexpressible
 from ddpm_lab.export.dit import dit
 from ddpm_lab.export.scheduler import scheduler
 from ddpm_lab.export.unet import unet
+from ddpm_lab.inference.sampling_overrides import changed
 from ddpm_lab.inference.trained_run import Run
-from ddpm_lab.runtime.redaction import discreet
 from ddpm_lab.storage.files import write_text
 from ddpm_lab.storage.json_text import write_json
 from ddpm_lab.storage.measurement import read_result
@@ -34,78 +29,115 @@ from registry.errors import BadInput
 DIFFUSERS = "0.31.0"
 
 
-def export(run: Run, sampling: Sampling, directory: Path) -> list[str]:
-    """Write the run's network to a new folder; the lines that say what is in it.
+def export(run: Run, weights: str | None, directory: Path) -> list[str]:
+    """Write the run's network to a new folder; the lines that say what is in it. Without `weights` those that it samples from.
 
     Raises:
         BadInput: the folder is there already or cannot be written, or the run has no such weights.
     """
     if directory.exists():
         raise BadInput(f"{directory} is there already; name a new folder")
-    model, weights = run.model(sampling), run.weights_of(sampling)
+    exported = _Export(run, weights)
     try:
         directory.parent.mkdir(parents=True, exist_ok=True)
         aside = Path(tempfile.mkdtemp(prefix=f".partial-{directory.name}-", dir=directory.parent))
         try:
-            lines = _write(aside, run, sampling, model, weights)
+            exported.write(aside)
             aside.chmod(0o755)
             os.replace(aside, directory)
         finally:
             shutil.rmtree(aside, ignore_errors=True)
     except OSError as error:
         raise BadInput(f"{directory} cannot be written ({error.strerror or error}); name a place that can") from None
-    return [f"export: {directory}", *lines]
+    return [f"export: {directory}", *exported.lines()]
 
 
-def _write(folder: Path, run: Run, sampling: Sampling, model: Model, weights: str) -> list[str]:
-    experiment = run.experiment
-    save_weights(folder / f"{weights}.safetensors", model.network, {"backbone": experiment.backbone.name})
-    # The same files as in the run's folder, so that the lab loads the one as the other.
-    for file in (run.folder.experiment, run.folder.data):
-        shutil.copyfile(file, folder / file.name)
-    if run.folder.plugins.is_dir():
-        shutil.copytree(run.folder.plugins, folder / run.folder.plugins.name)
-    config = {
-        "backbone": experiment.backbone.flat(), "image_shape": run.shape.image_shape, "classes": model.classes,
-        "channels_out": run.shape.image_shape[0] * (1 + model.variance.extra_channels), "schedule": experiment.schedule.flat(),
-        "timesteps": experiment.timesteps, "target": experiment.target.flat(), "data": dataclasses.asdict(run.shape),
-        "weights": f"{weights}.safetensors",
-    }  # fmt: skip
-    write_json(folder / "config.json", config)
-    pipeline, components, obstacle = _for_diffusers(run, sampling, model)
-    for component in components:
-        _write_component(folder / component.folder, component)
-    if pipeline:
-        write_json(folder / "model_index.json", _index(pipeline, components, run))
-    write_text(folder / "README.md", _card(run, sampling, model, weights, pipeline, components, obstacle))
-    found = [f"weights: {weights}.safetensors, config.json; `ddpm_lab.load` takes the folder as it takes a run"]
-    if obstacle:
-        return [*found, f"diffusers: {obstacle}"]
-    return [*found, f"diffusers: {pipeline or ', '.join(component.class_name for component in components)}"]
+class _Export:
+    """A run with the weights that are exported, and what diffusers makes of its network."""
 
+    def __init__(self, run: Run, weights: str | None) -> None:
+        self.run, self.experiment, self.shape = run, run.experiment, run.shape
+        self.sampling = self.experiment.sampling
+        if weights is not None:
+            self.sampling = changed(run, self.sampling, weights=weights)
+        self.weights, self.model = run.weights_of(self.sampling), run.model(self.sampling)
+        self.obstacle = ""  # what stands in the way of having a pipeline, or its components
+        try:
+            self.pipeline, self.components = self._for_diffusers()
+        except Inexpressible as obstacle:
+            self.pipeline, self.components, self.obstacle = "", [], f"no folder for it: {obstacle}"
 
-def _for_diffusers(run: Run, sampling: Sampling, model: Model) -> tuple[str, list[Component], str]:
-    """The pipeline's class, its components, and what stands in the way of having them."""
-    experiment = run.experiment.model_copy(update={"sampling": sampling})
-    state, options, shape = model.network.state_dict(), experiment.backbone.options, run.shape.image_shape
-    try:
-        kind = BACKBONES.part(experiment.backbone.name).traits.diffusers
+    def write(self, folder: Path) -> None:
+        """All files of the folder."""
+        save_weights(folder / f"{self.weights}.safetensors", self.model.network, {"backbone": self.experiment.backbone.name})
+        # The same files as in the run's folder, so that the lab loads the one as the other.
+        for file in (self.run.folder.experiment, self.run.folder.data):
+            shutil.copyfile(file, folder / file.name)
+        if self.run.folder.plugins.is_dir():
+            shutil.copytree(self.run.folder.plugins, folder / self.run.folder.plugins.name)
+        config = {
+            "backbone": self.experiment.backbone.flat(), "image_shape": self.shape.image_shape, "classes": self.model.classes,
+            "channels_out": self.shape.image_shape[0] * (1 + self.model.variance.extra_channels),
+            "schedule": self.experiment.schedule.flat(), "timesteps": self.experiment.timesteps,
+            "target": self.experiment.target.flat(), "data": dataclasses.asdict(self.shape),
+            "weights": f"{self.weights}.safetensors",
+        }  # fmt: skip
+        write_json(folder / "config.json", config)
+        for component in self.components:
+            _write_component(folder / component.folder, component)
+        if self.pipeline:
+            self._write_index(folder / "model_index.json")
+        write_text(folder / "README.md", self._card() + "\n")
+
+    def lines(self) -> list[str]:
+        """What is in the folder."""
+        classes = self.pipeline or ", ".join(component.class_name for component in self.components)
+        return [
+            f"weights: {self.weights}.safetensors, config.json; `ddpm_lab.load` takes the folder as it takes a run",
+            f"diffusers: {self.obstacle or classes}",
+        ]
+
+    def _for_diffusers(self) -> tuple[str, list[Component]]:
+        """The class of the pipeline, where there is one, and its components.
+
+        Raises:
+            Inexpressible: diffusers has no such network, path or target.
+        """
+        backbone, shape = self.experiment.backbone, self.shape.image_shape
+        path, classes = self.model.diffusion.path, self.model.classes
+        state, kind = self.model.network.state_dict(), BACKBONES.part(backbone.name).traits.diffusers
         if kind == "UNet2DModel":
-            steps = scheduler(experiment, model.diffusion.path, noisy=True)
-            found = unet(state, options, shape, model.classes)
+            steps = scheduler(self.experiment, path, noisy=True)
+            network = unet(state, backbone.options, shape, classes)
             if steps.class_name == "DDIMScheduler":
-                found = _without_variance(found, shape[0])
-            if model.classes is not None:
-                return "", [found, steps], ""  # no pipeline hands a UNet2DModel its classes
-            return steps.class_name.replace("Scheduler", "Pipeline"), [found, steps], ""
+                network = _without_variance(network, shape[0])
+            # No pipeline hands a UNet2DModel its classes.
+            return "" if classes is not None else steps.class_name.replace("Scheduler", "Pipeline"), [network, steps]
         if kind == "DiTTransformer2DModel":
-            steps = scheduler(experiment, model.diffusion.path, noisy=False)
-            found = dit(state, options, shape, model.classes)
-            return "DiTPipeline", [found, identity_autoencoder(shape[0], shape[1]), steps], ""
-    except Inexpressible as obstacle:
-        return "", [], f"no folder for it: {obstacle}"
-    known = " and ".join(part.name for part in BACKBONES if part.traits.diffusers)
-    return "", [], f"no folder for it: it has no network like '{experiment.backbone.name}', only {known}"
+            steps = scheduler(self.experiment, path, noisy=False)
+            network = dit(state, backbone.options, shape, classes)
+            return "DiTPipeline", [network, identity_autoencoder(shape[0], shape[1]), steps]
+        known = " and ".join(part.name for part in BACKBONES if part.traits.diffusers)
+        raise Inexpressible(f"it has no network like '{backbone.name}', only {known}")
+
+    def _write_index(self, file: Path) -> None:
+        index: dict[str, object] = {"_class_name": self.pipeline, "_diffusers_version": DIFFUSERS}
+        index |= {component.folder: ["diffusers", component.class_name] for component in self.components}
+        if self.pipeline == "DiTPipeline":
+            names = self.shape.class_names if self.experiment.classes and self.shape.class_names else ("image",)
+            index["id2label"] = {str(number): name for number, name in enumerate(names)}
+        write_json(file, index)
+
+    def _card(self) -> str:
+        """README.md: what it is, its result, how to sample from it, the license of the data."""
+        result = read_result(self.run.folder.result) if self.run.folder.finished else None
+        environment = jinja2.Environment(
+            loader=jinja2.PackageLoader("ddpm_lab.export"), trim_blocks=True, lstrip_blocks=True,
+            undefined=jinja2.StrictUndefined,
+        )  # fmt: skip
+        return environment.get_template("model_card.md").render(
+            vars(self), name=self.run.recipe.name, classes=self.model.classes, result=result, parameters=self.model.parameters
+        )
 
 
 def _without_variance(found: Component, channels: int) -> Component:
@@ -117,38 +149,8 @@ def _without_variance(found: Component, channels: int) -> Component:
 def _write_component(folder: Path, component: Component) -> None:
     folder.mkdir()
     config = {"_class_name": component.class_name, "_diffusers_version": DIFFUSERS, **component.config}
-    name = "config.json" if component.weights else "scheduler_config.json"
-    write_json(folder / name, config)
+    write_json(folder / ("config.json" if component.weights else "scheduler_config.json"), config)
     if component.weights:
-        tensors = {key: tensor.detach().to("cpu", torch.float32).contiguous() for key, tensor in component.weights.items()}
         # Blocks may share an embedding; each gets its own copy, as a file holds no two names for one tensor.
-        save_file(
-            {key: tensor.clone() for key, tensor in tensors.items()},
-            folder / "diffusion_pytorch_model.safetensors",
-            {"format": "pt"},
-        )
-
-
-def _index(pipeline: str, components: list[Component], run: Run) -> dict[str, Any]:
-    index: dict[str, Any] = {"_class_name": pipeline, "_diffusers_version": DIFFUSERS}
-    index |= {component.folder: ["diffusers", component.class_name] for component in components}
-    if pipeline == "DiTPipeline":
-        names = run.shape.class_names if run.experiment.classes and run.shape.class_names else ("image",)
-        index["id2label"] = {str(number): name for number, name in enumerate(names)}
-    return index
-
-
-def _card(
-    run: Run, sampling: Sampling, model: Model, weights: str, pipeline: str, components: list[Component], obstacle: str
-) -> str:
-    """README.md: what it is, its result, how to sample from it, the license of the data."""
-    result = read_result(run.folder.result) if run.folder.finished else None
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("ddpm_lab.export"), trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
-    )
-    page = environment.get_template("model_card.md").render(
-        name=run.recipe.name, experiment=run.experiment, sampling=sampling, shape=run.shape, classes=model.classes,
-        result=result, parameters=parameter_count(model), weights=weights,
-        pipeline=pipeline, components=components, obstacle=obstacle,
-    )  # fmt: skip
-    return discreet(page) + "\n"
+        tensors = {key: tensor.detach().cpu().float().contiguous().clone() for key, tensor in component.weights.items()}
+        save_file(tensors, folder / "diffusion_pytorch_model.safetensors", {"format": "pt"})

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
 from torch import Tensor
+
+from ddpm_lab.storage.json_text import Json
 
 
 @dataclass(frozen=True)
@@ -14,7 +15,7 @@ class Component:
 
     folder: str
     class_name: str
-    config: dict[str, Any]
+    config: Json  # as its class at diffusers takes it
     weights: dict[str, Tensor] = field(default_factory=dict)
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from ddpm_lab.export.component import Component, Inexpressible
+from registry.traits import Options
 
 # DiTPipeline looks for "no class" in this row, however many classes there are.
 NO_CLASS = 1000
@@ -19,9 +19,7 @@ BLOCK = {
 TOP = {"patches": "pos_embed.proj", "modulation": "proj_out_1", "head": "proj_out_2"}
 
 
-def dit(
-    state: Mapping[str, Tensor], options: Mapping[str, Any], image_shape: tuple[int, int, int], classes: int | None
-) -> Component:
+def dit(state: Mapping[str, Tensor], options: Options, image_shape: tuple[int, int, int], classes: int | None) -> Component:
     """The network with these weights, as `options` of the experiment made it.
 
     Raises:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from torch import Tensor
 
 from ddpm_lab.export.component import Component, Inexpressible
+from registry.traits import Options
 
 # The lab's name of a layer in a residual block and in attention, and diffusers'.
 BLOCK = {
@@ -21,9 +21,7 @@ TOP = {
 }  # fmt: skip
 
 
-def unet(
-    state: Mapping[str, Tensor], options: Mapping[str, Any], image_shape: tuple[int, int, int], classes: int | None
-) -> Component:
+def unet(state: Mapping[str, Tensor], options: Options, image_shape: tuple[int, int, int], classes: int | None) -> Component:
     """The network with these weights, as `options` of the experiment made it.
 
     Raises:

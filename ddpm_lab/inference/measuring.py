@@ -9,7 +9,6 @@ from pathlib import Path
 
 import torch
 
-from ddpm_lab.config.part import Choice
 from ddpm_lab.config.schema import Sampling
 from ddpm_lab.diffusion.build import build_data, build_images
 from ddpm_lab.diffusion.model import DataShape
@@ -18,6 +17,7 @@ from ddpm_lab.evaluation.evaluator import BATCH, Evaluator
 from ddpm_lab.inference.trained_run import Run
 from ddpm_lab.runtime import distributed
 from ddpm_lab.storage.measurement import Generation, Measurement
+from registry.choice import Choice
 from registry.datasets import ImageSet
 from registry.datasets.npz_reader import read_images, read_made_by
 from registry.errors import BadInput
@@ -52,11 +52,11 @@ def evaluate_run(
     run: Run, sampling: Sampling, n: int, extractors: Sequence[Choice], *, extrapolate: bool
 ) -> tuple[list[Measurement], Path]:
     """The metrics of `n` images sampled so, and a file in its folder."""
-    drawing = run.drawing(sampling)
+    sampler = run.sampler(sampling)
     ready, missing = evaluators_of_run(run, extractors, extrapolate=extrapolate)
-    made_by, labels = run.generation(sampling, sampling.seed), drawing.labels(n)
-    batches = drawing.images(n, sampling.seed, sampling.batch, labels)
-    results = evaluate_images(ready, batches, n, made_by, labels=labels, drawing=drawing)
+    made_by, labels = run.generation(sampling, sampling.seed), sampler.labels(n)
+    batches = sampler.images(n, sampling.seed, sampling.batch, labels)
+    results = evaluate_images(ready, batches, n, made_by, labels=labels, sampler=sampler)
     # One file for each way of sampling and of measuring, so that a second evaluation does not overwrite the first.
     measured = [evaluator.name for evaluator in ready], extrapolate
     digest = hashlib.sha256(json.dumps([made_by, *measured]).encode()).hexdigest()[:8]

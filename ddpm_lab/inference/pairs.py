@@ -27,7 +27,7 @@ def pairs_of(experiment: Experiment, shape: DataShape, device: torch.device) -> 
         if run.shape.image_shape != shape.image_shape:
             raise BadInput(f"coupling.run: '{name}' makes images of another size, {list(run.shape.image_shape)}")
         sampling = run.experiment.sampling
-        sampler = run.drawing(sampling)
+        sampler = run.sampler(sampling)
         if amplification(sampler.procedure.sampler, sampler.procedure.grid).stochastic:
             raise BadInput(
                 f"coupling.run: '{name}' is sampled by '{sampling.sampler.name}', which adds noise on the way: its images do"

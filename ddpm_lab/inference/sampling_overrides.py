@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from ddpm_lab.config.overrides import value_of
-from ddpm_lab.config.part import Choice
 from ddpm_lab.config.schema import Sampling
+from ddpm_lab.config.yaml_reader import Tree
 from ddpm_lab.inference.trained_run import Run, part_in_words, split_part
 from ddpm_lab.storage.measurement import Word
+from registry.choice import Choice
 from registry.errors import BadInput, did_you_mean
 from registry.grids import GRIDS
 from registry.guidance import GUIDANCE
@@ -27,7 +28,7 @@ def changed(
     Raises:
         BadInput: there is no such part, the run has no such weights, or a number is out of bounds.
     """
-    new: dict[str, Any] = {}
+    new: Tree = {}
     if steps is not None:
         if steps > run.experiment.timesteps:
             raise BadInput(f"--steps: {steps} steps do not fit into this run's timesteps = {run.experiment.timesteps}")
@@ -67,7 +68,7 @@ def as_described(run: Run, words: Mapping[str, Word]) -> Sampling:
     Raises:
         BadInput: the run cannot be sampled so, or the words are not those of this lab's parts.
     """
-    own, new = run.experiment.sampling, dict[str, Any]()
+    own, new = run.experiment.sampling, Tree()
     parts: tuple[tuple[str, Registry[Any, Any]], ...] = (("sampler", SAMPLERS), ("grid", GRIDS), ("guidance", GUIDANCE))
     for key, registry in parts:
         if key in words and words[key] != part_in_words(getattr(own, key).flat()):

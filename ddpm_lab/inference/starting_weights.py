@@ -3,45 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import TypeAdapter, ValidationError
 from safetensors.torch import load
 from torch import nn
 
 from ddpm_lab.config.load import load_recipe
 from ddpm_lab.config.schema import Experiment, Start
-from ddpm_lab.storage.json_text import read_json
-from ddpm_lab.storage.measurement import read_result
+from ddpm_lab.storage.measurement import RunResult, read_result
 from ddpm_lab.storage.results_folder import newest_finished
 from ddpm_lab.storage.run_folder import RunFolder
+from ddpm_lab.storage.starting_weights import StartingWeights
 from registry.errors import BadInput, reason
 from registry.files import WEIGHTS, read_file
-from registry.problems import first_problem
-
-
-@dataclass(frozen=True)
-class StartingWeights:
-    """Which weights a run begins from; images and seconds are those of all training that led to them, where known."""
-
-    run: str
-    weights: str
-    sha256: str
-    images: int | None
-    seconds: float | None
-    left_out: tuple[str, ...]  # tensors of the network that begin anew, because the other has none of that name and shape
-    unused: tuple[str, ...]  # tensors of the other that found no place
-
-    def describe(self) -> str:
-        """One line for `check` and for the log."""
-        cost = "" if self.images is None else f", {self.images:,} images"
-        parts = [f"{len(names)} {what}" for names, what in ((self.left_out, "tensors begin anew"),
-                 (self.unused, "of its tensors find no place")) if names]  # fmt: skip
-        return f"{self.weights} weights of {self.run}{cost}" + "".join(f"; {part}" for part in parts)
-
-
-_START = TypeAdapter(StartingWeights)
 
 
 def begin_from(start: Start, network: nn.Module, results: Path) -> StartingWeights:
@@ -80,20 +54,6 @@ def begin_from(start: Start, network: nn.Module, results: Path) -> StartingWeigh
         str(folder.path), name, digest, images, seconds,
         tuple(key for key in ours if key not in fitting), tuple(key for key in theirs if key not in fitting),
     )  # fmt: skip
-
-
-def recorded_start(folder: RunFolder) -> StartingWeights | None:
-    """Which weights a run began from; None where it began with none.
-
-    Raises:
-        BadInput: its record is damaged.
-    """
-    if not folder.start.is_file():
-        return None
-    try:
-        return _START.validate_python(read_json(folder.start))
-    except ValidationError as error:
-        raise BadInput(f"{folder.start}: {first_problem(error)}") from None
 
 
 def digest_of(start: Start) -> str | None:
@@ -136,9 +96,10 @@ def _cost(folder: RunFolder) -> tuple[int | None, float | None]:
     try:
         if folder.finished:
             result = read_result(folder.result)
-            return result.images_in_all, result.training_in_all
-        last, before = folder.read_metrics()[-1], recorded_start(folder)
-        costs = last["images"], last["train_seconds"]
-        return costs if before is None else (costs[0] + before.images, costs[1] + before.seconds)
-    except (OSError, BadInput, LookupError, TypeError):
+        else:
+            (images, seconds), start = folder.series("train_seconds")[-1], folder.recorded_start()
+            before = (start.images, start.seconds) if start else (0, 0.0)
+            result = RunResult((), images=images, training_seconds=seconds, images_before=before[0], seconds_before=before[1])
+        return result.images_in_all, result.training_in_all
+    except (OSError, BadInput, IndexError):
         return None, None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pydantic
@@ -31,6 +31,7 @@ from registry.errors import BadInput, did_you_mean
 from registry.files import RECORD, read_file
 from registry.guidance import ConditionalDenoise, Load
 from registry.problems import first_problem
+from registry.traits import Options
 
 
 class Run:
@@ -53,7 +54,7 @@ class Run:
         settle(self.device, pick_threads(self.experiment.train.threads))
         self.shape = _read_shape(self.folder)
 
-    def drawing(self, sampling: Sampling) -> ImageSampler:
+    def sampler(self, sampling: Sampling) -> ImageSampler:
         """The trained network with a procedure.
 
         Raises:
@@ -79,17 +80,10 @@ class Run:
 
     def weights_of(self, sampling: Sampling) -> str:
         """`raw`, `ema` ...; `auto` is the first EMA where the run has one."""
-        if sampling.weights != "auto":
-            return sampling.weights
-        return "ema" if self.experiment.train.ema else "raw"
+        return self.experiment.model_copy(update={"sampling": sampling}).weights
 
     def sample(
-        self,
-        count: int,
-        *,
-        classes: int | str | None = None,
-        seed: int | None = None,
-        sampling: Sampling | None = None,
+        self, count: int, *, classes: int | str | None = None, seed: int | None = None, sampling: Sampling | None = None
     ) -> Tensor:
         """`count` images, uint8 [count, C, H, W]; of one class, by its number or name, or of all in turn.
 
@@ -104,16 +98,16 @@ class Run:
     ) -> tuple[Tensor, Tensor | None]:
         """The images and their labels [count], None for an unconditional run."""
         sampling = sampling or self.experiment.sampling
-        drawing = self.drawing(sampling)
-        labels = drawing.labels(count, chosen)
+        sampler = self.sampler(sampling)
+        labels = sampler.labels(count, chosen)
         found = []
         with Progress("sampling", count) as bar:
-            for _, images in drawing.images(count, sampling.seed if seed is None else seed, sampling.batch, labels):
+            for _, images in sampler.images(count, sampling.seed if seed is None else seed, sampling.batch, labels):
                 found.append(images)
                 bar.advance(min(len(images) * distributed.size(), count - bar.done))
         # In several processes the main one gets all.
         found = distributed.collected(found)
-        return torch.cat(found) if found else torch.zeros(0, *drawing.shape, dtype=torch.uint8), labels
+        return torch.cat(found) if found else torch.zeros(0, *sampler.shape, dtype=torch.uint8), labels
 
     def generation(self, sampling: Sampling, seed: int) -> Generation:
         """How images are made with that procedure: shown beside each value."""
@@ -181,7 +175,7 @@ def split_part(text: str) -> tuple[str, dict[str, str]]:
     return named[1], {key: value for key, _, value in options}
 
 
-def part_in_words(flat: Mapping[str, object]) -> str:
+def part_in_words(flat: Options) -> str:
     """`ddim (eta 0.0)`: a part with its options, as records have it."""
     options = ", ".join(f"{key} {value}" for key, value in flat.items() if key != "name")
     return f"{flat['name']} ({options})" if options else str(flat["name"])

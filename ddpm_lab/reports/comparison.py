@@ -7,13 +7,14 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from ddpm_lab.reports.seed_groups import Row, rows_of
 from ddpm_lab.reports.seed_noise import Pooled
 from ddpm_lab.reports.shared_buckets import over_shared
 from ddpm_lab.reports.trained_code import differences
 from ddpm_lab.runtime.console import aligned, say
+from ddpm_lab.storage.json_text import Json
 from ddpm_lab.storage.measurement import Measurement, difference, plain, read_measurements
 from ddpm_lab.storage.run_folder import RESOLVED, RunFolder
 from registry.errors import BadInput, did_you_mean
@@ -96,7 +97,7 @@ def lines(names: Sequence[str], metric: str | None, extractor: str | None, n: in
     )
 
 
-def plain_ranking(found: Ranking) -> dict[str, Any]:
+def plain_ranking(found: Ranking) -> Json:
     """What a program reads."""
     first = found.rows[0].record
     rows = [
@@ -108,7 +109,7 @@ def plain_ranking(found: Ranking) -> dict[str, Any]:
     ]  # fmt: skip
     noise = None if found.noise.freedom == 0 else {"sd": found.noise.variance**0.5, "freedom": found.noise.freedom}
     about = {"metric": found.metric, "higher_is_better": first.higher_is_better, "floor": first.floor, "seed_noise": noise}
-    found_plain: dict[str, Any] = plain(
+    found_plain: Json = plain(
         about | {"fingerprint": first.fingerprint, "protocol": first.protocol, "buckets": first.buckets, "rows": rows}
     )
     return found_plain

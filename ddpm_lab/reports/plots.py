@@ -12,14 +12,9 @@ NEAR = 5  # times: a floor further down would squeeze what is to be compared int
 
 
 def svg_of_curves(
-    curves: Sequence[tuple[str, Points]],
-    across: str,
-    up: str,
-    *,
-    logarithmic: bool = False,
-    floor: float | None = None,
+    curves: Sequence[tuple[str, Points]], across: str, up: str, *, logarithmic: bool = False, floor: float | None = None,
     wide: bool = True,
-) -> str:
+) -> str:  # fmt: skip
     """Named curves over `across`; nothing without points.
 
     `logarithmic`: the x-axis. `floor`: a line below them, if near. `wide`: a logarithmic y-axis where values differ tenfold.

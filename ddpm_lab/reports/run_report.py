@@ -4,28 +4,23 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+import statistics
 from pathlib import Path
-from typing import Any
 
 import jinja2
 
-from ddpm_lab.inference.starting_weights import recorded_start
 from ddpm_lab.reports.plots import svg_of_curves
 from ddpm_lab.reports.result_table import by_protocol, floor_of
 from ddpm_lab.runtime.console import clock
 from ddpm_lab.storage.files import numbered, write_text
-from ddpm_lab.storage.json_text import read_json
 from ddpm_lab.storage.measurement import RunResult
 from ddpm_lab.storage.run_folder import RunFolder
 from registry.files import PICTURE, YAML, read_file, read_text
 from registry.metrics import METRICS
 
-Rows = list[dict[str, Any]]
-
 
 def write_report(folder: RunFolder, result: RunResult) -> None:
     """Put the result, and what else the run left in its folder, on a page."""
-    rows = folder.read_metrics()
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("ddpm_lab.reports"), autoescape=True, trim_blocks=True, lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
@@ -36,42 +31,38 @@ def write_report(folder: RunFolder, result: RunResult) -> None:
         run=folder.id,
         experiment=folder.path.parent.name,
         result=result,
-        environment=read_json(folder.environment),
-        start=recorded_start(folder),
+        environment=folder.recorded_environment(),
+        start=folder.recorded_start(),
         resolved=read_text(folder.experiment, YAML),
         groups=by_protocol(result.metrics),
         curves=[
-            (_curve(rows, "loss"), "Training loss."),
+            (_curve(folder, "loss"), "Training loss."),
             (
-                svg_of_curves(_distances(rows, result), "images seen", METRICS.main),
+                svg_of_curves(_distances(folder, result), "images seen", METRICS.main),
                 f"{METRICS.main}, at a smaller N than the result and so higher.",
             ),
-            (_curve(rows, "learning_rate", wide=False), "Learning rate."),
-            (_curve(rows, "gradient_norm"), "Norm of the gradient, before clipping."),
+            (_curve(folder, "learning_rate", wide=False), "Learning rate."),
+            (_curve(folder, "gradient_norm"), "Norm of the gradient, before clipping."),
         ],
         samples=[(f"{images:,}", embedded(file)) for images, file in _spread(samples, 6)],
         final=embedded(samples[-1][1]) if samples else "",
         denoising=embedded(folder.path / "denoising.png"),
-        speed=_median([row["images_per_second"] for row in rows if "images_per_second" in row]),
+        speed=statistics.median_high([value for _, value in folder.series("images_per_second")] or [0.0]),
     )
     write_text(folder.report, page)
 
 
-def _curve(rows: Rows, key: str, wide: bool = True) -> str:
+def _curve(folder: RunFolder, key: str, wide: bool = True) -> str:
     name = key.replace("_", " ")
-    return svg_of_curves([(name, _series(rows, key))], "images seen", name, wide=wide)
+    return svg_of_curves([(name, folder.series(key))], "images seen", name, wide=wide)
 
 
-def _series(rows: Rows, key: str) -> list[tuple[float, float]]:
-    return [(row["images"], row[key]) for row in rows if row.get(key) is not None]
-
-
-def _distances(rows: Rows, result: RunResult) -> list[tuple[str, list[tuple[float, float]]]]:
+def _distances(folder: RunFolder, result: RunResult) -> list[tuple[str, list[tuple[int, float]]]]:
     """The main metric over training by extractor, without the final value, whose N is another."""
     names = dict.fromkeys(line.extractor for line in result.metrics if line.value is not None)
-    sizes = sorted({row["n"] for row in rows if "n" in row})
-    n = f", N = {sizes[0]:,}" if sizes else ""
-    return [(f"{name}{n}", series) for name in names if (series := _series(rows, f"{METRICS.main}/{name}"))]
+    sizes = [n for _, n in folder.series("n")]
+    n = f", N = {min(sizes):,}" if sizes else ""
+    return [(f"{name}{n}", series) for name in names if (series := folder.series(f"{METRICS.main}/{name}"))]
 
 
 def embedded(file: Path) -> str:
@@ -84,7 +75,3 @@ def _spread(files: list[tuple[int, Path]], count: int) -> list[tuple[int, Path]]
     if len(files) <= count:
         return files
     return [files[round(i * (len(files) - 1) / (count - 1))] for i in range(count)]
-
-
-def _median(values: list[float]) -> float:
-    return sorted(values)[len(values) // 2] if values else 0.0

@@ -7,7 +7,7 @@ import json
 import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -84,10 +84,7 @@ def _ranked(rows: Sequence[Row], noise: Pooled) -> list[Row]:
     for number, row in enumerate(rows, 1):
         heads.append(heads[-1] if heads and _alike(heads[-1][1], row, noise) else (number, row))
     ranks = [rank for rank, _ in heads]
-    return [
-        Row(row.names, row.record, row.values, row.value, row.interval, rank, ranks.count(rank) > 1)
-        for row, rank in zip(rows, ranks, strict=True)
-    ]
+    return [replace(row, rank=rank, tied=ranks.count(rank) > 1) for row, rank in zip(rows, ranks, strict=True)]
 
 
 def _alike(one: Row, other: Row, noise: Pooled) -> bool:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
-from ddpm_lab.storage.json_text import read_json
 from ddpm_lab.storage.run_folder import RunFolder
-from registry.errors import BadInput
 
 
 def differences(names: Sequence[str]) -> Iterator[str]:
@@ -16,21 +15,12 @@ def differences(names: Sequence[str]) -> Iterator[str]:
     """
     hashes: dict[str, dict[str, list[str]]] = {}
     for name in names:
-        code, replaced = _recorded(name)
-        for piece, digest in code.items():
+        found = RunFolder(Path(name).expanduser()).recorded_environment()
+        for piece, digest in found.code.items():
             hashes.setdefault(piece, {}).setdefault(digest, []).append(name)
-        if replaced:
-            yield f"{name}: trained with functions that are not the lab's: {', '.join(replaced)}"
+        if found.replaced:
+            yield f"{name}: trained with functions that are not the lab's: {', '.join(found.replaced)}"
     for piece, runs in hashes.items():
         if len(runs) > 1:
             told = "; ".join(f"{digest}: {', '.join(same)}" for digest, same in runs.items())
             yield f"trained by different code of the {piece} ({told})"
-
-
-def _recorded(name: str) -> tuple[dict[str, str], list[str]]:
-    try:
-        environment = read_json(RunFolder.open(name).environment)
-        code, replaced = environment["code"], environment["replaced"]
-    except (OSError, BadInput, LookupError, TypeError):
-        return {}, []
-    return (code if isinstance(code, dict) else {}), (replaced if isinstance(replaced, list) else [])

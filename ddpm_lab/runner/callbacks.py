@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,8 +17,9 @@ from ddpm_lab.runtime.console import say
 from ddpm_lab.runtime.launcher import is_main
 from ddpm_lab.runtime.seeding import STREAMS
 from ddpm_lab.runtime.signals import NotFinite
-from ddpm_lab.storage.checkpoints import Checkpoints
+from ddpm_lab.storage.checkpoints import Checkpoint, Checkpoints
 from ddpm_lab.storage.images import save_grid
+from ddpm_lab.storage.metrics_log import Picture, Row
 from ddpm_lab.storage.run_folder import RunFolder
 from ddpm_lab.storage.weights import save_weights
 from ddpm_lab.training.callback import Callback
@@ -48,14 +48,14 @@ class RunCallbacks:
         """What happens while the network is trained, in that order."""
         train = self.experiment.train
         return [
-            Callback(lambda _: self.log(self.trainer.row()), every=self.trainer.images_per_row, at_end=True),
+            Callback(lambda images: self.log(Row(images, self.trainer.row())), self.trainer.images_per_row, at_end=True),
             Callback(self.sample, every=train.samples_every),
             Callback(self.evaluate, every=self.experiment.evaluate.every),
             Callback(self.snapshot, every=train.snapshots_every),
             Callback(self.checkpoint, every=train.checkpoint_every, on_stop=True),
         ]
 
-    def log(self, row: Mapping[str, Any]) -> None:
+    def log(self, row: Row) -> None:
         """One row of metrics; whoever tracks the run follows the file."""
         if is_main():
             self.folder.append_metrics(row)
@@ -65,40 +65,40 @@ class RunCallbacks:
         state = self.trainer.state()
         if is_main():
             self.save_weights()
-            state |= {"rows": len(self.folder.read_metrics()), "costs": self.costs, "random_streams": STREAMS}
-            Checkpoints(self.folder.checkpoints).save(images, state, self.experiment.train.checkpoints_kept)
+            found = Checkpoint(images, len(self.folder.read_metrics()), self.costs, STREAMS, state)
+            Checkpoints(self.folder.checkpoints).save(found, self.experiment.train.checkpoints_kept)
         distributed.barrier()
 
     def snapshot(self, images: int) -> None:
-        """The weights that images are drawn from, kept as they are now, and power-function averages beside them."""
+        """The weights that images are sampled from, kept as they are now, and power-function averages beside them."""
         if is_main():
             self.folder.snapshots.mkdir(exist_ok=True)
-            train, drawn = self.experiment.train, self.experiment.weights
+            train, sampled = self.experiment.train, self.experiment.weights
             widths = {}  # of those whose profiles can be combined into others
             for name, choice in train.averages.items():
                 if (power_std := AVERAGES.part(choice.name).traits.power_std) is not None:
                     widths[name] = {"std": power_std(choice.options)}
-            for name in {drawn, *widths}:
+            for name in {sampled, *widths}:
                 about = {"images": images, "batch": train.batch, **widths.get(name, {})}
                 save_weights(
-                    self.folder.snapshot(images, "" if name == drawn else name), self.trainer.sampling_network(name), about
+                    self.folder.snapshot(images, "" if name == sampled else name), self.trainer.sampling_network(name), about
                 )
 
     def save_weights(self) -> None:
         """raw.safetensors, and a file for each average."""
-        about = {"images": self.trainer.images, "backbone": self.experiment.backbone.name}
+        about: dict[str, str | float] = {"images": self.trainer.images, "backbone": self.experiment.backbone.name}
         save_weights(self.folder.weights("raw"), self.trainer.network, about)
         for name, average in self.trainer.averages.items():
             save_weights(self.folder.weights(name), average.network, about)
 
-    def drawing(self) -> ImageSampler:
+    def sampler(self) -> ImageSampler:
         """The network as it is now, with the experiment's procedure."""
         return self.prepared.sampler(self.trainer.sampling_network(self.experiment.weights))
 
     def batches(self, n: int) -> Iterator[tuple[int, Tensor]]:
         """`n` samples of the network as it is now: this process's batches, each with the number of its first image."""
-        sampling, drawing = self.experiment.sampling, self.drawing()
-        return drawing.images(n, sampling.seed, sampling.batch, drawing.labels(n))
+        sampling, sampler = self.experiment.sampling, self.sampler()
+        return sampler.images(n, sampling.seed, sampling.batch, sampler.labels(n))
 
     def sample(self, images: int) -> None:
         """A grid of samples from the same noise as all the others of this run."""
@@ -114,7 +114,7 @@ class RunCallbacks:
             file = self.folder.samples / f"{images:09d}.png"
             save_grid(file, torch.cat(grid))
             caption = f"{images:,} images seen, {self.experiment.weights} weights"
-            self.log({"images": images, "samples": {"file": f"samples/{file.name}", "caption": caption}})
+            self.log(Row(images, pictures={"samples": Picture(f"samples/{file.name}", caption)}))
 
     def evaluate(self, images: int) -> None:
         """The metrics that are measured while it trains, at small N."""
@@ -128,7 +128,7 @@ class RunCallbacks:
             return
         if not is_main():
             return
-        row: dict[str, Any] = {"images": images, "n": n}
+        row: dict[str, float | None] = {"n": n}
         for evaluator, statistics in zip(self.evaluators, measured, strict=True):
             try:
                 values = evaluator.values_during(statistics)
@@ -141,4 +141,4 @@ class RunCallbacks:
             told = f"{METRICS.main} {found:.3f}" if (found := values.get(METRICS.main)) is not None else f"no {METRICS.main}"
             say(f"after {images:,} images: {told} ({how})")
         self.costs["evaluation_seconds"] += time.monotonic() - start
-        self.log(row)
+        self.log(Row(images, row))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -16,6 +16,7 @@ from ddpm_lab.runner.prepare import Prepared, prepare
 from ddpm_lab.runtime.console import clock
 from ddpm_lab.runtime.device import autocast, describe_device, describe_memory_format, pick_compile, pick_device
 from ddpm_lab.runtime.host import pick_threads
+from ddpm_lab.storage.json_text import Json
 from ddpm_lab.storage.names import require_experiment_name
 from registry.blame import PartFails
 from registry.datasets import ImageSet
@@ -33,7 +34,7 @@ class Finding(NamedTuple):
 
     label: str
     text: str
-    facts: dict[str, Any]
+    facts: Json
 
 
 def lines(recipe: Recipe, device_name: str | None, full: bool = False) -> Iterator[str]:
@@ -47,10 +48,10 @@ def lines(recipe: Recipe, device_name: str | None, full: bool = False) -> Iterat
         yield f"\n{dump(recipe.experiment)}"
 
 
-def facts(recipe: Recipe, device_name: str | None, full: bool = False) -> dict[str, Any]:
+def facts(recipe: Recipe, device_name: str | None, full: bool = False) -> Json:
     """The same for programs. Raises as `lines` does."""
     found = list(findings(recipe, device_name))
-    told: dict[str, Any] = {"experiment": recipe.name, "warnings": [one.text for one in found if one.label == WARNING]}
+    told: Json = {"experiment": recipe.name, "warnings": [one.text for one in found if one.label == WARNING]}
     for one in found:
         told |= one.facts
     return told | ({"resolved": recipe.experiment.model_dump(mode="json")} if full else {})
@@ -67,7 +68,7 @@ def findings(recipe: Recipe, device_name: str | None) -> Iterator[Finding]:
     yield from (Finding(WARNING, text, {}) for text in (*prepared.warnings(), *unavailable))
     sizes = {"train": len(data.train), "test": len(data.test), "image_shape": list(data.image_shape), "hash": data.train.hash}
     yield Finding("data", describe_data(data), {"data": {"name": data.name, **sizes}})
-    flops, parameters = prepared.flops_per_image, prepared.parameters
+    flops, parameters = prepared.flops_per_image, prepared.model.parameters
     counted = "" if flops is None else f", {flops / 1e9:.3f} GFLOP per image forward"
     text = f"{parameters:,} parameters{counted}"
     yield Finding("network", text, {"parameters": parameters, "flops_per_image": flops})

@@ -9,22 +9,23 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from ddpm_lab.config.part import Choice
 from ddpm_lab.config.schema import Experiment
 from ddpm_lab.diffusion.build import build_data, build_model, build_objective, build_procedure
 from ddpm_lab.diffusion.compatibility import require_fit, warnings
-from ddpm_lab.diffusion.cost import flops_if_countable, parameter_count
+from ddpm_lab.diffusion.cost import flops_if_countable
 from ddpm_lab.diffusion.model import DataShape, Model, Procedure
 from ddpm_lab.diffusion.sampling import ImageSampler
 from ddpm_lab.evaluation.extractors import tried_extractor
 from ddpm_lab.inference.pairs import pairs_of
-from ddpm_lab.inference.starting_weights import StartingWeights, begin_from
+from ddpm_lab.inference.starting_weights import begin_from
 from ddpm_lab.inference.trained_run import guides
 from ddpm_lab.runtime import distributed
 from ddpm_lab.runtime.device import Precision, pick_precision
 from ddpm_lab.runtime.host import settle
+from ddpm_lab.storage.starting_weights import StartingWeights
 from ddpm_lab.training.trainer import Trainer
 from ddpm_lab.training.trial import try_parts
+from registry.choice import Choice
 from registry.datasets import ImageSet
 from registry.errors import BadInput
 
@@ -46,11 +47,6 @@ class Prepared:
     def sampler(self, network: nn.Module) -> ImageSampler:
         """What samples images by that network, with the experiment's procedure."""
         return ImageSampler(self.model, network, self.procedure, self.shape.image_shape, self.precision)
-
-    @property
-    def parameters(self) -> int:
-        """Trainable numbers of the network."""
-        return parameter_count(self.model)
 
     @property
     def flops_per_image(self) -> int | None:

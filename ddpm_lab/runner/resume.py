@@ -6,15 +6,15 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from ddpm_lab.config.layers import first_difference
+from ddpm_lab.config.layers import differences
 from ddpm_lab.config.load import Recipe, dump, load_recipe
 from ddpm_lab.diffusion.model import DataShape
-from ddpm_lab.inference.starting_weights import StartingWeights
 from ddpm_lab.runtime.console import say
+from ddpm_lab.runtime.environment import Environment
 from ddpm_lab.runtime.host import pick_threads
 from ddpm_lab.runtime.redaction import discreet
 from ddpm_lab.runtime.seeding import STREAMS
-from ddpm_lab.storage.checkpoints import Checkpoints, State
+from ddpm_lab.storage.checkpoints import Checkpoint, Checkpoints
 from ddpm_lab.storage.files import write_text
 from ddpm_lab.storage.json_text import write_json
 from ddpm_lab.storage.results_folder import (
@@ -26,6 +26,7 @@ from ddpm_lab.storage.results_folder import (
     with_id,
 )
 from ddpm_lab.storage.run_folder import RunFolder
+from ddpm_lab.storage.starting_weights import StartingWeights
 from registry.errors import BadInput
 
 NEW = {"--resume": "without --resume", "--id": "under another id"}
@@ -60,7 +61,8 @@ class Place:
                 done = newest_finished(results, name)
                 onward = f"; train.start={done.path} would start it from the weights of that finished one" if done else ""
                 say(f"no unfinished run of {name} in {results}/; starting a new one{onward}")
-        return pick_threads(self.recipe.experiment.train.threads, self._old.recorded_threads() if self._old else None)
+        recorded = self._old.recorded_environment().threads if self._old else None
+        return pick_threads(self.recipe.experiment.train.threads, recorded)
 
     @property
     def begins(self) -> bool:
@@ -68,19 +70,19 @@ class Place:
         return self._old is None or Checkpoints(self._old.checkpoints).newest() is None
 
     def open(
-        self, shape: DataShape, environment: dict[str, Any], start: StartingWeights | None
-    ) -> tuple[RunFolder, State | None]:  # fmt: skip
-        """Make the run's folder, or open that of the run that was found; with the state to resume from, if there is one.
+        self, shape: DataShape, environment: Environment, start: StartingWeights | None
+    ) -> tuple[RunFolder, Checkpoint | None]:  # fmt: skip
+        """Make the run's folder, or open that of the run that was found; with the checkpoint to resume from, if there is one.
 
         Raises:
             BadInput: the folder cannot be written, or the run cannot be resumed.
         """
-        folder, state = (self._create(), None) if self._old is None else self._reopen(self._old)
+        folder, checkpoint = (self._create(), None) if self._old is None else self._reopen(self._old)
         write_json(folder.data, dataclasses.asdict(shape))
-        write_json(folder.environment, environment)
+        write_json(folder.environment, dataclasses.asdict(environment))
         if start is not None:
             write_json(folder.start, discreet(dataclasses.asdict(start)))
-        return folder, state
+        return folder, checkpoint
 
     def _create(self) -> RunFolder:
         def record(folder: RunFolder) -> None:
@@ -89,19 +91,20 @@ class Place:
 
         return create_run(self.results, self.recipe.name, self.run_id, record)
 
-    def _reopen(self, old: RunFolder) -> tuple[RunFolder, State | None]:
+    def _reopen(self, old: RunFolder) -> tuple[RunFolder, Checkpoint | None]:
         require_same(old, self.recipe, "--resume" if self.run_id is None else "--id")
         old.clear_partial()
-        state = Checkpoints(old.checkpoints).load()
-        counts = ("images", "rows", "random_streams")
-        state = state and {"random_streams": 1, **state}  # version 1 did not record itself
-        if state and not all(type(state.get(key)) is int and state[key] >= 0 for key in counts):
-            raise BadInput(f"{old.checkpoints}: not the checkpoint of a run; it says nothing of images and rows")
-        _require_same_streams(old, state)
-        old.cut_metrics(state["rows"] if state else 0)
+        found = Checkpoints(old.checkpoints).load()  # without one it starts from its first image, with the streams of today
+        if found and found.random_streams != STREAMS:
+            raise BadInput(
+                f"--resume: {old.path} was trained with version {found.random_streams} of the random streams, and this ddpm_lab"
+                f" has version {STREAMS} (other noise, another order of the data); resume it with the ddpm_lab that its"
+                " environment.json names, or start a new run: without --resume, or with another --id"
+            )
+        old.cut_metrics(found.rows if found else 0)
         point_latest(self.results, old.path)
-        say(f"resuming {old.path} after {state['images'] if state else 0:,} images")
-        return old, state
+        say(f"resuming {old.path} after {found.images if found else 0:,} images")
+        return old, found
 
 
 def require_same(folder: RunFolder, recipe: Recipe, option: str) -> None:
@@ -114,20 +117,10 @@ def require_same(folder: RunFolder, recipe: Recipe, option: str) -> None:
         discreet(experiment.model_dump(mode="json", exclude=FREE))
         for experiment in (load_recipe(str(folder.experiment)).experiment, recipe.experiment)
     )
-    if found := first_difference(old, new):
+    if found := next(differences(old, new), None):
         more = found.key == "train.images" and found.new > found.old
         onward = f"; for more images finish it, then train.start={folder.path}" if more else ""
         raise BadInput(
             f"{option}: {folder.path} cannot be resumed: {found.key} changed from {found.old!r} to {found.new!r}; run it as it"
             f" was, or start a new run {NEW[option]}{onward}"
-        )
-
-
-def _require_same_streams(folder: RunFolder, state: State | None) -> None:
-    """A run without a checkpoint starts from its first image again, with the streams of today."""
-    if state and (version := state["random_streams"]) != STREAMS:
-        raise BadInput(
-            f"--resume: {folder.path} was trained with version {version} of the random streams, and this ddpm_lab has version"
-            f" {STREAMS} (other noise, another order of the data); resume it with the ddpm_lab that its environment.json names,"
-            " or start a new run: without --resume, or with another --id"
         )

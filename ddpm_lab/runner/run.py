@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
 from ddpm_lab.config.load import Recipe
 from ddpm_lab.evaluation.evaluate import evaluate_images, evaluators
-from ddpm_lab.inference.starting_weights import recorded_start
 from ddpm_lab.inference.trained_run import describe_generation
 from ddpm_lab.reports.result_table import result_lines
 from ddpm_lab.reports.run_report import write_report
@@ -24,7 +23,7 @@ from ddpm_lab.runtime.environment import describe_environment
 from ddpm_lab.runtime.host import peak_gigabytes
 from ddpm_lab.runtime.launcher import is_main
 from ddpm_lab.runtime.signals import FAILURE, Interrupted
-from ddpm_lab.storage.checkpoints import Checkpoints, State
+from ddpm_lab.storage.checkpoints import Checkpoint, Checkpoints
 from ddpm_lab.storage.files import write_whole
 from ddpm_lab.storage.images import save_grid
 from ddpm_lab.storage.json_text import write_json
@@ -62,20 +61,20 @@ def begin(recipe: Recipe, results: Path, device: torch.device, resume: bool, run
     say(f"data: {data.name}, {len(data.train):,} + {len(data.test):,} images, from {data.source}")
     if prepared.start:
         say(f"start: {prepared.start.describe()}")
-    judges, missing = evaluators(recipe.experiment.evaluate.features, data, device, recipe.experiment.evaluate.wanted)
+    ready, missing = evaluators(recipe.experiment.evaluate.features, data, device, recipe.experiment.evaluate.wanted)
 
     if strangers := replaced():
         say(f"warning: not the lab's own functions: {', '.join(strangers)}; environment.json records it")
 
-    def opened() -> tuple[RunFolder, State | None]:
+    def opened() -> tuple[RunFolder, Checkpoint | None]:
         environment = describe_environment(device, prepared.precision, train.memory_format, train.compile)
-        code = {"code": code_hashes(recipe.experiment, (plugin.file for plugin in recipe.plugins)), "replaced": strangers}
-        return place.open(prepared.shape, environment | code, prepared.start)
+        code = code_hashes(recipe.experiment, (plugin.file for plugin in recipe.plugins))
+        return place.open(prepared.shape, replace(environment, code=code, replaced=tuple(strangers)), prepared.start)
 
-    folder, state = distributed.from_main(opened)
-    callbacks = RunCallbacks(prepared, folder, judges)
-    if state is not None:
-        _restore(callbacks, state)
+    folder, checkpoint = distributed.from_main(opened)
+    callbacks = RunCallbacks(prepared, folder, ready)
+    if checkpoint is not None:
+        _restore(callbacks, checkpoint)
     # The main process writes the folder, and what follows it to W&B.
     config = recipe.experiment.model_dump(mode="json")
     tracker = Tracker(recipe.experiment.track, folder, config) if is_main() else None
@@ -143,13 +142,13 @@ class Execution:
         results = self._results()
         if not is_main():
             return
-        drawing, sampling = self.callbacks.drawing(), self.experiment.sampling
-        frames = drawing.trajectory(ROW, sampling.seed, drawing.labels(ROW), FRAMES)
+        sampler, sampling = self.callbacks.sampler(), self.experiment.sampling
+        frames = sampler.trajectory(ROW, sampling.seed, sampler.labels(ROW), FRAMES)
         save_grid(self.folder.path / "denoising.png", frames.flatten(0, 1), columns=ROW)
-        costs, start = self.callbacks.costs, recorded_start(self.folder)
+        costs, start = self.callbacks.costs, self.folder.recorded_start()
         before = (start.images, start.seconds) if start else (0, 0.0)
         result = RunResult(
-            tuple(results), self.folder.id, self.trainer.images, self.experiment.budget, self.prepared.parameters,
+            tuple(results), self.folder.id, self.trainer.images, self.experiment.budget, self.prepared.model.parameters,
             self.prepared.flops_per_image, peak_gigabytes(self.prepared.device), self.trainer.seconds,
             costs["sampling_seconds"], costs["evaluation_seconds"], self.trainer.skipped, *before,
         )  # fmt: skip
@@ -180,18 +179,18 @@ class Execution:
     def _results(self) -> list[Measurement]:
         start, n, sampling = time.monotonic(), self.experiment.evaluate.n, self.experiment.sampling
         generation = describe_generation(sampling, self.experiment.weights, sampling.seed, self.prepared.precision)
-        drawing = self.callbacks.drawing()
-        ready, batches, labels = self.callbacks.evaluators, self.callbacks.batches(n), drawing.labels(n)
-        results = evaluate_images(ready, batches, n, generation, labels=labels, drawing=drawing)
+        sampler = self.callbacks.sampler()
+        ready, batches, labels = self.callbacks.evaluators, self.callbacks.batches(n), sampler.labels(n)
+        results = evaluate_images(ready, batches, n, generation, labels=labels, sampler=sampler)
         self.callbacks.costs["evaluation_seconds"] += time.monotonic() - start
         return [*results, *self.missing]
 
 
-def _restore(callbacks: RunCallbacks, state: State) -> None:
+def _restore(callbacks: RunCallbacks, checkpoint: Checkpoint) -> None:
     """Put the trainer where the checkpoint was written, with what the run has cost until then."""
     try:
-        callbacks.trainer.load_state(state)
-        callbacks.costs |= state["costs"]
+        callbacks.trainer.load_state(checkpoint.trainer)
+        callbacks.costs |= checkpoint.costs
     except Exception as error:  # what a wrong type or size comes to light as
         text = f"the checkpoint does not fit this experiment ({reason(error)[:300]})"
         raise BadInput(f"--resume: {text}; start a new run without it") from None

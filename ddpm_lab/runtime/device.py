@@ -47,7 +47,7 @@ def pick_memory_format(wanted: str, device: torch.device) -> torch.memory_format
 
 
 def describe_memory_format(wanted: str, device: torch.device) -> str:
-    """What it comes to on that device, in torch's own word."""
+    """What `auto` means on that device, in torch's own word."""
     return str(pick_memory_format(wanted, device)).removeprefix("torch.")
 
 

@@ -63,7 +63,7 @@ class ImageNoise:
         self._device = device
 
     def __call__(self) -> Tensor:
-        # Drawn on the CPU on every machine: a sample's noise is then the same on a laptop and on a GPU.
+        # Sampled on the CPU on every machine: a sample's noise is then the same on a laptop and on a GPU.
         noise = torch.empty(len(self._generators), *self._shape)
         for image, generator in zip(noise, self._generators, strict=True):
             image.normal_(generator=generator)

@@ -20,7 +20,6 @@ class Interrupted(Exception):
     def __init__(self, signum: int) -> None:
         super().__init__(signal.Signals(signum).name)
         self.status = 128 + signum
-        self.signum = signum
 
 
 class NotFinite(RuntimeError):

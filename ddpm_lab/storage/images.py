@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +16,10 @@ from torch import Tensor
 from torchvision.utils import make_grid
 
 from ddpm_lab.storage.files import write_whole
+from ddpm_lab.storage.measurement import Generation
 from registry.files import PICTURE, open_file
 
-SHORTEST = 56  # pixels: smaller images are enlarged by a whole factor, so that an eye can judge them
+SHORTEST = 56  # pixels: smaller images are enlarged by a whole factor, so that they can be seen
 
 ABOUT = "ddpm_lab"  # the text in a PNG that says how its images were made
 
@@ -53,7 +53,7 @@ def _about(file: Path) -> str | None:
         return None
 
 
-def write_images(file: Path, images: Tensor, labels: Tensor | None, generation: Mapping[str, object]) -> None:
+def write_images(file: Path, images: Tensor, labels: Tensor | None, generation: Generation) -> None:
     """uint8 images [N, C, H, W], labels [N] where there are any, and how they were made: plain words and numbers."""
     arrays = [images.permute(0, 2, 3, 1).contiguous().numpy()]  # [N, H, W, C]
     if labels is not None:

@@ -12,18 +12,16 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal
 
 from pydantic import TypeAdapter
 
-from ddpm_lab.storage.json_text import NOT_FINITE, read_json
-from registry.errors import BadInput, reason
+from ddpm_lab.storage.json_text import VERSION, read_record
 
-T = TypeVar("T")
 Interval = tuple[float, float]
+Kind = Literal["nfe", "ema", "guidance"]  # what a curve is over
 Word = str | int | float | bool | None
 Generation = Mapping[str, Word]  # how images were made, in plain words: the lab's own, or whatever an .npz from elsewhere says
-VERSION = 1  # of these records; files of older runs do not say theirs, which is 1
 
 
 @dataclass(frozen=True)
@@ -115,7 +113,7 @@ class Measurement:
 
 @dataclass(frozen=True)
 class RunResult:
-    """What a finished run came to; what a file of an older run does not say is None, or 0."""
+    """The result of a finished run; what a file of an older run does not say is None, or 0."""
 
     metrics: tuple[Measurement, ...]  # the main metric first
     run: str = ""
@@ -180,6 +178,11 @@ class CurvePoint:
         """Of its values."""
         return {one.fingerprint for one in self.metrics}
 
+    def named(self, kind: Kind) -> str:
+        """Its place on a curve of that kind in words."""
+        words = {"nfe": f"{self.curve}, {self.at} steps", "ema": f"{self.at} weights", "guidance": f"guidance scale {self.at}"}
+        return words[kind]
+
     def value_of(self, extractor: str) -> Measurement:
         """Its value in that extractor."""
         return next(one for one in self.metrics if one.extractor == extractor)
@@ -197,8 +200,7 @@ def read_measurements(file: Path) -> tuple[Measurement, ...]:
         OSError: the file cannot be read.
         BadInput: it does not hold measurements, or those of a newer version.
     """
-    content = read_json(file)
-    return _read(file, _MEASUREMENTS, content.get("metrics") if isinstance(content, dict) else content)
+    return read_record(file, _MEASUREMENTS, within="metrics")
 
 
 def read_result(file: Path) -> RunResult:
@@ -207,7 +209,7 @@ def read_result(file: Path) -> RunResult:
     Raises:
         OSError, BadInput: as above.
     """
-    return _read(file, _RESULT, read_json(file))
+    return read_record(file, _RESULT)
 
 
 def read_points(file: Path) -> list[CurvePoint]:
@@ -216,7 +218,7 @@ def read_points(file: Path) -> list[CurvePoint]:
     Raises:
         OSError, BadInput: as above.
     """
-    return _read(file, _POINTS, read_json(file))
+    return read_record(file, _POINTS)
 
 
 def plain(record: Any) -> Any:
@@ -268,21 +270,3 @@ def _declared(metric: str, trait: str) -> Any:
     from registry.metrics import METRICS  # imports torch
 
     return getattr(METRICS.part(metric).traits, trait) if metric in METRICS else None
-
-
-def _read(file: Path, adapter: TypeAdapter[T], content: Any) -> T:
-    for record in content if isinstance(content, list) else [content]:
-        version = record.get("version") if isinstance(record, dict) else None
-        if isinstance(version, int) and version > VERSION:
-            raise BadInput(f"{file}: of version {version}; this ddpm_lab reads up to {VERSION}, so take a newer one")
-    try:
-        return adapter.validate_json(json.dumps(_without_words(content)), strict=True)
-    except (ValueError, RecursionError) as error:
-        raise BadInput(f"{file}: damaged ({reason(error)[:200]})") from None
-
-
-def _without_words(content: Any) -> Any:
-    """Without the notes that say which numbers were not finite, and are null."""
-    if isinstance(content, dict):
-        return {key: _without_words(value) for key, value in content.items() if key != NOT_FINITE}
-    return [_without_words(one) for one in content] if isinstance(content, list) else content

@@ -81,7 +81,7 @@ def with_id(results: Path, experiment: str | None, run_id: str) -> RunFolder | N
 
 
 def newest_unfinished(results: Path, experiment: str) -> RunFolder | None:
-    """The newest run of an experiment that did not come to its end and that no other process has; held by this one."""
+    """The newest unfinished run of an experiment that no other process has; held by this one."""
     for folder in runs(results, experiment):
         if not folder.finished:
             if folder.hold():
@@ -91,7 +91,7 @@ def newest_unfinished(results: Path, experiment: str) -> RunFolder | None:
 
 
 def newest_finished(results: Path, experiment: str) -> RunFolder | None:
-    """The newest run of an experiment that came to its end."""
+    """The newest finished run of an experiment."""
     return next((folder for folder in runs(results, experiment) if folder.finished), None)
 
 

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from filelock import FileLock
+from pydantic import TypeAdapter
 
+from ddpm_lab.runtime.environment import Environment
 from ddpm_lab.storage.files import write_text, write_whole
-from ddpm_lab.storage.json_text import from_json, read_json, to_json
+from ddpm_lab.storage.json_text import from_json, read_record, to_json
 from ddpm_lab.storage.locks import take_lock
+from ddpm_lab.storage.metrics_log import Picture, Row, from_line, to_line
+from ddpm_lab.storage.starting_weights import StartingWeights
 from registry.beside import Plugin
 from registry.errors import BadInput
 from registry.files import CHECKSUM, ROWS, read_text
 
 RESOLVED = "resolved.yaml"
+_ENVIRONMENT, _START = TypeAdapter(Environment), TypeAdapter(StartingWeights)
 
 
 class RunFolder:
@@ -53,7 +57,7 @@ class RunFolder:
         return sorted(file.stem for file in self.path.glob("*.safetensors") if not file.name.startswith("."))
 
     def snapshot(self, images: int, name: str = "") -> Path:
-        """The weights that images were drawn from after so many images, or those of that name."""
+        """The weights that images were sampled from after so many images, or those of that name."""
         return self.snapshots / f"{images:09d}{f'-{name}' if name else ''}.safetensors"
 
     @property
@@ -103,55 +107,57 @@ class RunFolder:
 
     @property
     def finished(self) -> bool:
-        """Whether the run has come to its end."""
+        """Whether the run has ended, with a result."""
         return self.result.is_file()
 
-    def recorded_threads(self) -> int | None:
-        """The number of threads that the run started with, None where environment.json does not say."""
+    def recorded_environment(self) -> Environment:
+        """What environment.json says; empty where it is missing or damaged."""
         try:
-            threads = read_json(self.environment)["threads"]
-        except (OSError, BadInput, KeyError, TypeError):
-            return None
-        return threads if type(threads) is int and threads > 0 else None
+            return read_record(self.environment, _ENVIRONMENT)
+        except (OSError, BadInput):
+            return Environment()
 
-    def tracked_as(self) -> dict[str, Any]:
-        """What wandb.json says of the W&B run, nothing where there is none."""
-        try:
-            known = read_json(self.wandb)
-        except (OSError, ValueError):
-            return {}
-        return known if isinstance(known, dict) else {}
+    def recorded_start(self) -> StartingWeights | None:
+        """Which weights the run began from; None where it began with none.
 
-    def picture(self, row: dict[str, Any], key: str) -> Path | None:
-        """The picture under that key of a row of metrics, None where it holds something else or the picture is gone."""
-        entry = row[key]
-        if not isinstance(entry, dict) or not isinstance(entry.get("file"), str):
-            return None
-        file = (self.path / entry["file"]).resolve()
+        Raises:
+            BadInput: the record is damaged.
+        """
+        return read_record(self.start, _START) if self.start.is_file() else None
+
+    def picture(self, picture: Picture) -> Path | None:
+        """The file of a picture; None where it is gone, or lies elsewhere."""
+        file = (self.path / picture.file).resolve()
         return file if file.is_file() and file.is_relative_to(self.path.resolve()) else None
 
-    def append_metrics(self, row: Mapping[str, Any]) -> None:
-        """One row of metrics.jsonl; a picture is a row too, `{"images": 20000, "samples": {"file": ..., "caption": ...}}`."""
+    def append_metrics(self, row: Row) -> None:
+        """One row of metrics.jsonl."""
         with open(self.metrics, "a", encoding="utf-8") as stream:
-            stream.write(to_json(row) + "\n")
+            stream.write(to_line(row))
             stream.flush()
             os.fsync(stream.fileno())  # before the checkpoint that counts this row
 
-    def read_metrics(self) -> list[dict[str, Any]]:
+    def read_metrics(self) -> list[Row]:
         """All rows, up to the last whole one."""
-        if not self.metrics.exists():
-            return []
-        rows = []
-        for line in read_text(self.metrics, ROWS).splitlines():
+        rows = list[Row]()
+        for line in self._metrics_lines():
             try:
-                rows.append(from_json(line))
+                rows.append(from_line(line))
             except ValueError:
                 break  # the process died while it wrote this line
         return rows
 
     def cut_metrics(self, rows: int) -> None:
         """Keep the rows that the checkpoint knows: the resumed run writes the later ones again."""
-        write_text(self.metrics, "".join(to_json(row) + "\n" for row in self.read_metrics()[:rows]))
+        known = self._metrics_lines()[: min(rows, len(self.read_metrics()))]
+        write_text(self.metrics, "".join(to_json(from_json(line)) + "\n" for line in known))
+
+    def _metrics_lines(self) -> list[str]:
+        return read_text(self.metrics, ROWS).splitlines() if self.metrics.exists() else []
+
+    def series(self, name: str) -> list[tuple[int, float]]:
+        """The values of that name over training, each with the number of images."""
+        return [(row.images, value) for row in self.read_metrics() if (value := row.values.get(name)) is not None]
 
     def keep_plugins(self, plugins: Sequence[Plugin]) -> tuple[str, ...]:
         """Write plugins down as they were run, each in a folder of its own with the modules beside it, and beside each file its

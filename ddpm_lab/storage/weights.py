@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from safetensors.torch import load_file, save
 from torch import nn
@@ -14,7 +14,7 @@ from registry.errors import BadInput, reason
 from registry.files import WEIGHTS, required
 
 
-def save_weights(file: Path, network: nn.Module, about: dict[str, Any]) -> None:
+def save_weights(file: Path, network: nn.Module, about: Mapping[str, str | float]) -> None:
     """The network's weights as safetensors, with a few words about them as JSON."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
     # One entry, because safetensors shuffles several: the same weights are to be the same bytes.

@@ -49,5 +49,5 @@ def _built(question: Question, side: Side, device: torch.device) -> tuple[tuple[
             except BadInput as error:
                 raise BadInput(f"--metric: {question.metric} cannot be measured: {error}") from None
     flops = prepared.flops_per_image
-    size = f"{prepared.parameters:,}", "unknown" if flops is None else f"{flops / 1e9:.3f}"
+    size = f"{prepared.model.parameters:,}", "unknown" if flops is None else f"{flops / 1e9:.3f}"
     return size, list(prepared.warnings())

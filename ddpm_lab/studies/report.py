@@ -12,8 +12,8 @@ from typing import Any
 
 import jinja2
 
+from ddpm_lab.inference.curve_points import known_over_steps
 from ddpm_lab.reports.plots import svg_of_curves, svg_of_intervals
-from ddpm_lab.reports.quality_curve import known_over_steps
 from ddpm_lab.reports.run_report import embedded
 from ddpm_lab.reports.shared_buckets import over_shared
 from ddpm_lab.runtime.console import clock
@@ -154,9 +154,9 @@ def _run(cell: Cell, folder: Path, failed: Mapping[str, int]) -> Found:
     for record in result.metrics:
         if record.value is not None:
             metrics.setdefault(record.metric, record)  # of several extractors the first
-    rows, main = run.read_metrics(), METRICS.main
+    main = METRICS.main
     key = f"{main}/{metrics[main].extractor}" if main in metrics else ""
-    curve = [(row["images"], row[key]) for row in rows if row.get(key) is not None]
+    curve = run.series(key)
     environment = read_json(run.environment)
     costs = {cost: getattr(result, cost) for cost in COSTS}
     costs |= {"images": result.images_in_all, "training_seconds": result.training_in_all}  # with the weights it started from

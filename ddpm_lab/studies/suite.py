@@ -64,7 +64,7 @@ def failures(folder: Path) -> dict[str, int]:
 
 def threads_of(cells: list[Cell], folder: Path) -> int:
     """One number for all runs, because it changes their last bits: that of the first run that was started, else a share."""
-    begun = (run.recorded_threads() for cell in cells if (run := with_id(folder, None, cell.id)))
+    begun = (run.recorded_environment().threads for cell in cells if (run := with_id(folder, None, cell.id)))
     return pick_threads("auto", next((threads for threads in begun if threads), None))
 
 

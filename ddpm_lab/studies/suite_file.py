@@ -11,11 +11,11 @@ from typing import Annotated, Any
 import pydantic
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from ddpm_lab.config.layers import Difference, first_difference
+from ddpm_lab.config.layers import Difference, differences
 from ddpm_lab.config.load import Recipe, load_recipe
 from ddpm_lab.config.yaml_reader import read_mapping
+from ddpm_lab.inference.curve_points import require_over_steps
 from ddpm_lab.inference.starting_weights import digest_of
-from ddpm_lab.reports.quality_curve import require_over_steps
 from ddpm_lab.storage.names import require_experiment_name
 from registry.errors import BadInput
 from registry.metrics import METRICS
@@ -136,9 +136,10 @@ def _require_comparable(
     (first, ours), *others = dumps.items()
     for name, theirs in others:
         for part in ("dataset", "evaluate"):
-            if found := first_difference(ours[part], theirs[part], part):
+            if found := next(differences(ours[part], theirs[part], part), None):
                 raise BadInput(f"{file}: {_differs(name, first, found)}; a suite compares what is measured alike")
-        if suite.factors and (found := first_difference(_without(ours, suite.factors), _without(theirs, suite.factors))):
+        rest = differences(_without(ours, suite.factors), _without(theirs, suite.factors))
+        if suite.factors and (found := next(rest, None)):
             raise BadInput(f"{file}: {_differs(name, first, found)}, which is no factor; name its key under `factors`")
     cells = [tuple(one.items()) for one in levels.values()]
     if suite.factors and len(set(cells)) < len(cells):

@@ -111,7 +111,9 @@ class Trial:
     def _threads(self) -> int:
         """One number for all runs, because it changes their last bits: that of the first run that has begun, else a share."""
         works = (work for pair in self.works for work in pair[: 1 if self.question.shared else 2])
-        begun = (run.recorded_threads() for work in works if (run := with_id(self.results, work.recipe.name, work.id)))
+        begun = (
+            run.recorded_environment().threads for work in works if (run := with_id(self.results, work.recipe.name, work.id))
+        )
         return pick_threads("auto", next((threads for threads in begun if threads), None))
 
 

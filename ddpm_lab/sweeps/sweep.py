@@ -134,8 +134,7 @@ class Sweep:
         while self._child.poll() is None:
             time.sleep(POLL)
             folder = with_id(self.results, None, run_id) if self.plan.early_terminate and not pruned else None
-            rows = folder.read_metrics() if folder else []
-            values = [row[self.metric.name] for row in rows if row.get(self.metric.name) is not None]
+            values = [value for _, value in folder.series(self.metric.name)] if folder else []
             for step, value in enumerate(values[reported:], reported + 1):
                 trial.report(value, step)
                 reported = step
@@ -155,10 +154,10 @@ class Sweep:
         try:
             result = read_result(folder.result)
             values, seconds = result.by_name, result.training_seconds
-            rows = [row[name] for row in folder.read_metrics() if row.get(name) is not None]
+            during = folder.series(name)
             # A value during training does not stand for the result where that is NaN or infinite.
             measured = name in {f"{line.metric}/{line.extractor}" for line in result.metrics}
-            value = values.get(name, rows[-1] if rows and not measured else None)
+            value = values.get(name, during[-1][1] if during and not measured else None)
             value = None if value is None else float(value)
             if seconds is None:
                 raise ValueError("it does not say how long it took")

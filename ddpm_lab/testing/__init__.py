@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 import typing
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -25,6 +25,7 @@ from ddpm_lab.testing.promises import CHECKS, PROBES, SOURCED, require
 from registry.errors import BadInput
 from registry.plugins import REGISTRIES
 from registry.registry import Part, Registry
+from registry.traits import Options
 
 __all__ = ["CHECKS", "PROBES", "conforms"]
 
@@ -59,13 +60,13 @@ def _placed(part: Callable[..., Any]) -> tuple[str, Registry[Any, Any], Part[Any
 
 
 def _changed(
-    registry: Registry[Any, Any], name: str, options: Mapping[str, Any], option: str, value: Any
+    registry: Registry[Any, Any], name: str, options: Options, option: str, value: Any
 ) -> Iterator[Callable[..., Any]]:
     """The part with other values of one option, as far as its signature takes them.
 
     One that is null may exclude another, which is then null in its place.
     """
-    freed: list[dict[str, Any]] = [{}]
+    freed: list[Options] = [{}]
     if isinstance(value, bool):
         tried: list[Any] = [not value]
     elif isinstance(value, (int, float)):

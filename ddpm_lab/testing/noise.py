@@ -44,7 +44,7 @@ def levels(make: Callable[[NoisePath], Any]) -> None:
             require(level.dtype == torch.float64, "levels are float64")
             require(float(level.min()) >= 0 and float(level.max()) <= path.steps - 1, "levels lie in [0, T - 1]")
             require(bool((importance > 0).all()), "importance is positive")
-            require_same(level, again, "a draw from the same generator")
+            require_same(level, again, "what is sampled from the same generator")
             require(not torch.equal(level, other), "another generator gives other levels")
             if isinstance(levels, KnownLevels):
                 density = levels.density(level)
@@ -55,7 +55,7 @@ def levels(make: Callable[[NoisePath], Any]) -> None:
                 fresh.load_state_dict(levels.state_dict())
                 require_same(
                     levels(8, torch.Generator().manual_seed(3))[0], fresh(8, torch.Generator().manual_seed(3))[0],
-                    "a draw after the state was loaded",
+                    "what is sampled after the state was loaded",
                 )  # fmt: skip
     _levels_density(make)
 

@@ -104,8 +104,8 @@ def couplings(make: Callable[[Callable[[str, range], Pairs]], Any]) -> None:
         found, noise = coupling(x0, eps, y, torch.Generator().manual_seed(0))
         require(found.shape == x0.shape and noise.shape == eps.shape, "pairs have the shapes of images and noise")
         again = coupling(x0, eps, y, torch.Generator().manual_seed(0))
-        require_same(found, again[0], "a draw of images from the same generator")
-        require_same(noise, again[1], "a draw of noise from the same generator")
+        require_same(found, again[0], "a sample of images from the same generator")
+        require_same(noise, again[1], "a sample of noise from the same generator")
         ours = {tuple(row) for row in eps.flatten(1).tolist()}
         dealt = [tuple(row) for row in noise.flatten(1).tolist()]
         if torch.equal(found, x0):  # the images of the data: noise is dealt out, none of it twice

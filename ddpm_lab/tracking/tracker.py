@@ -11,21 +11,22 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import ValidationError
 
 from ddpm_lab.config.schema import Track
-from ddpm_lab.config.yaml_reader import read_mapping
+from ddpm_lab.config.yaml_reader import Tree, read_mapping
 from ddpm_lab.runtime.console import say
 from ddpm_lab.runtime.redaction import discreet
+from ddpm_lab.storage.json_text import Json
 from ddpm_lab.storage.locks import take_lock
 from ddpm_lab.storage.run_folder import RunFolder
 from ddpm_lab.tracking.login import logged_in, mode_of
-from ddpm_lab.tracking.uploader import LOCK, Order
+from ddpm_lab.tracking.uploader import LOCK, Order, tracked_as
 from registry.errors import BadInput
 from registry.problems import first_problem
 
@@ -35,12 +36,12 @@ RUN_PATIENCE, SYNC_PATIENCE = 30, 600  # seconds that a run, and `sync`, waits f
 class Tracker:
     """The uploader of a run, where the run is tracked. What goes wrong with it prints one line, and no run fails of it."""
 
-    def __init__(self, track: Track, folder: RunFolder, config: dict[str, Any]) -> None:
+    def __init__(self, track: Track, folder: RunFolder, config: Tree) -> None:
         """`config` is the resolved experiment."""
         self.folder, self.mode = folder, mode_of(track)
         self._uploader: _Uploader | None = None
         if self.mode != "disabled":
-            known = folder.tracked_as()
+            known = tracked_as(folder)
             run_id = os.environ.get("WANDB_RUN_ID") or known.get("id")
             init = _describe(folder, track, config, known, run_id)
             try:
@@ -86,7 +87,7 @@ def sync(name: str) -> None:
     if (lock := take_lock(folder.path / LOCK)) is None:
         raise BadInput(f"{folder.path}: another process is sending this run to W&B; wait until it has ended")
     lock.release()  # for the uploader, which takes it
-    known, troubles = folder.tracked_as(), list[str]()
+    known, troubles = tracked_as(folder), list[str]()
     init = _describe(folder, track, experiment, known, known.get("id") or os.environ.get("WANDB_RUN_ID"))
     _Uploader(folder, "online", init, SYNC_PATIENCE, troubles.append).end(0 if folder.finished else 1)
     if troubles:
@@ -98,14 +99,9 @@ class _Uploader:
     """The other end of `ddpm_lab.tracking.uploader`."""
 
     def __init__(
-        self,
-        folder: RunFolder,
-        mode: Literal["online", "offline"],
-        init: dict[str, Any],
-        patience: int,
-        warn: Callable[[str], None],
+        self, folder: RunFolder, mode: Literal["online", "offline"], init: Json, patience: int, warn: Callable[[str], None],
         stop: Callable[[], None] = lambda: None,
-    ) -> None:
+    ) -> None:  # fmt: skip
         """`warn` is called once, when W&B will not get everything; `stop`, when W&B asks the run to stop."""
         self._warn, self._warned, self._stop, self._ended = warn, False, stop, False
         # Not below the user's home, whose path the client writes into what it uploads.
@@ -159,9 +155,7 @@ class _Uploader:
                 self._warn(text)
 
 
-def _describe(
-    folder: RunFolder, track: Track, config: dict[str, Any], known: dict[str, Any], run_id: str | None
-) -> dict[str, Any]:
+def _describe(folder: RunFolder, track: Track, config: Tree, known: Mapping[str, str | None], run_id: str | None) -> Json:
     """The arguments of `wandb.init`. What the user may have changed at W&B stays as it is when a run resumes."""
     env = os.environ
     fixed = {

@@ -21,9 +21,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ddpm_lab.runtime.redaction import discreet
-from ddpm_lab.storage.json_text import write_json
+from ddpm_lab.storage.json_text import Json, read_json, write_json
 from ddpm_lab.storage.locks import locked
 from ddpm_lab.storage.measurement import RunResult, read_result
+from ddpm_lab.storage.metrics_log import Row
 from ddpm_lab.storage.run_folder import RunFolder
 from ddpm_lab.tracking import client
 
@@ -43,13 +44,22 @@ class Order:
     scratch: str  # a folder for the client's own files, which the one who gave the order removes
     mode: Literal["online", "offline"]
     patience: int  # seconds for all that is left to do when the run has ended, the weights not counted
-    init: dict[str, Any]  # of wandb.init: id, project, name, group ...
+    init: Json  # of wandb.init: id, project, name, group ...
 
     @property
     def patience_for_all(self) -> int:
         """With the time that the weights take on a slow link."""
         weights = RunFolder(Path(self.folder)).final_weights
         return self.patience + (weights.stat().st_size // UPLOAD_SPEED if weights else 0)
+
+
+def tracked_as(folder: RunFolder) -> dict[str, str | None]:
+    """What wandb.json says of the W&B run (id, project, entity, url, digest of its weights), nothing where there is none."""
+    try:
+        known = read_json(folder.wandb)
+    except (OSError, ValueError):
+        return {}
+    return known if isinstance(known, dict) else {}
 
 
 class Uploader:
@@ -72,14 +82,14 @@ class Uploader:
         self.known = self.sent = int(self.run.starting_step)  # rows that W&B had, and has
         self._seen: tuple[int, int] | None = None
         run = self.run
-        self._remember({"id": run.id, "project": run.project, "entity": run.entity or None, "url": run.url})
+        self._remember(id=run.id, project=run.project, entity=run.entity or None, url=run.url)
 
     def _ask_to_stop(self) -> None:
         self._stop_asked.set()
         print("stop", flush=True)
 
-    def _remember(self, about: dict[str, str | None]) -> None:
-        write_json(self.folder.wandb, self.folder.tracked_as() | about)
+    def _remember(self, **about: str | None) -> None:
+        write_json(self.folder.wandb, tracked_as(self.folder) | about)
 
     def send_rows(self) -> None:
         """Every row of the local log that W&B has not got yet."""
@@ -90,16 +100,16 @@ class Uploader:
                 self.run.log(self._as_logged(row), step=step, commit=True)
         self.sent, self._seen = max(self.sent, len(rows)), stamp
 
-    def _as_logged(self, row: dict[str, Any]) -> dict[str, Any]:
+    def _as_logged(self, row: Row) -> Json:
         import wandb
 
-        logged = discreet({key: value for key, value in row.items() if not isinstance(value, dict)})
-        for key, file in self._pictures(row):
-            logged[key] = wandb.Image(str(file), caption=discreet(row[key].get("caption")))
-        return logged
+        pictures = {
+            name: wandb.Image(str(file), caption=discreet(row.pictures[name].caption)) for name, file in self._pictures(row)
+        }
+        return {"images": row.images, **discreet(row.values), **pictures}
 
-    def _pictures(self, row: dict[str, Any]) -> list[tuple[str, Path]]:
-        return [(key, file) for key in row if (file := self.folder.picture(row, key))]
+    def _pictures(self, row: Row) -> list[tuple[str, Path]]:
+        return [(name, file) for name, picture in row.pictures.items() if (file := self.folder.picture(picture))]
 
     def send_pictures(self) -> None:
         """The pictures of rows that W&B had from before, and that have not arrived: rows and pictures travel apart."""
@@ -126,11 +136,11 @@ class Uploader:
             f"{experiment}-{weights.stem}", type="model", metadata={"run": self.folder.id, "images": result.images, **values}
         )
         artifact.add_file(str(weights), skip_cache=True)
-        if self.folder.tracked_as().get("weights") == artifact.digest:
+        if tracked_as(self.folder).get("weights") == artifact.digest:
             return  # sent again, an old version would become the latest
         aliases = ["latest", "best"] if is_best(self.folder, result) else ["latest"]
         self.run.log_artifact(artifact, aliases=aliases).wait(timeout=self.order.patience_for_all)
-        self._remember({"weights": artifact.digest})
+        self._remember(weights=artifact.digest)
 
     def close(self, status: int) -> None:
         """End the W&B run with that exit status, and make sure that W&B has everything.

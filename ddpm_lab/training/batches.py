@@ -13,7 +13,7 @@ from registry.datasets import Images, Split
 from registry.datasets.streaming import StreamedImages
 
 
-class Feed:
+class Batches:
     """The images of a step, a function of (seed, step) whatever came before, wherever they lie.
 
     Those in memory lie on the device as uint8; streamed ones are read ahead by workers, each process its own share only.
@@ -46,7 +46,7 @@ class Feed:
     def _shares(self, step: int) -> Iterator[Tensor]:
         """The numbers of this process's images, from that step on without end.
 
-        It does not hold the feed: a feed that nobody holds must end its workers then, not when a cycle is found.
+        It does not hold this object: once nobody holds it, its workers must end then, not when a cycle is found.
         """
         return map(distributed.share_of, shuffled(self.seed, len(self.data), step * self.batch, self.batch))
 

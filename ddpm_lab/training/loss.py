@@ -14,12 +14,12 @@ from ddpm_lab.training.learner import START, ModelLearner, Moment
 from registry.objectives import Batch
 
 
-def draw_batch(
+def make_batch(
     images: Tensor, labels: Tensor | None, no_class: int, objective: Objective, train: Train, seed: int, step: int
 ) -> Batch:
     """The batch of a step from uint8 images [B, C, H, W]: a function of (seed, step), whatever came before.
 
-    Images and labels are this process's share; what is random is drawn for the global batch, and then shared out alike.
+    Images and labels are this process's share; what is random is sampled for the global batch, and then shared out alike.
     `no_class` takes the place of a dropped label.
     """
     device, count, share = images.device, len(images) * distributed.size(), distributed.share_of

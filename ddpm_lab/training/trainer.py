@@ -13,20 +13,22 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
+from torch.optim.optimizer import StateDict
 
 from ddpm_lab.config.schema import Experiment
-from ddpm_lab.diffusion.build import build_average
+from ddpm_lab.diffusion.build import build_part
 from ddpm_lab.diffusion.model import Model, Objective
 from ddpm_lab.runtime import distributed
 from ddpm_lab.runtime.console import Progress
 from ddpm_lab.runtime.device import Precision, autocast, pick_compile
 from ddpm_lab.runtime.seeding import restart
 from ddpm_lab.runtime.signals import Interrupted, stop_signals
-from ddpm_lab.training.batches import Feed
+from ddpm_lab.training.batches import Batches
 from ddpm_lab.training.callback import Callback
 from ddpm_lab.training.ema import Average
 from ddpm_lab.training.learner import Moment
-from ddpm_lab.training.loss import draw_batch, training_loss
+from ddpm_lab.training.loss import make_batch, training_loss
+from registry.averages import AVERAGES
 from registry.blame import on_behalf_of
 from registry.datasets import Images
 from registry.levels import AdaptiveLevels
@@ -71,7 +73,7 @@ class Trainer:
         self.network: nn.Module = self.model.network
         self.device = next(self.network.parameters()).device
         self.teacher = Average(self.network, self.objective.teacher) if self.objective.teacher else None
-        self.averages = {name: Average(self.network, build_average(choice)) for name, choice in train.averages.items()}
+        self.averages = {name: Average(self.network, build_part(AVERAGES, choice)) for name, choice in train.averages.items()}
         optimizer = train.optimizer
         with on_behalf_of("optimizers", optimizer.name, "takes no step"):
             OPTIMIZERS.try_step(optimizer.name, optimizer.options, train.rate.peak)
@@ -85,7 +87,7 @@ class Trainer:
         # Looking at each loss makes a GPU wait, so there a loss that is NaN or infinite is found when a row of metrics is due.
         self.looks_at_each_step = self.device.type == "cpu" or train.on_nonfinite == "skip"
         self._layers = torch.default_generator if self.device.type == "cpu" else _generator_of(self.device)
-        self._feed = Feed(self.data, self.experiment.classes, self.experiment.seed, train.batch, self.device)
+        self._batches = Batches(self.data, self.experiment.classes, self.experiment.seed, train.batch, self.device)
         self._parallel: nn.Module = self.network
         if pick_compile(train.compile, self.device):
             # Where it was not asked for, what cannot be compiled is computed as it is.
@@ -100,9 +102,9 @@ class Trainer:
 
     def batch(self, step: int) -> Batch:
         """This process's share of the batch of a step."""
-        images, labels = self._feed(step)
+        images, labels = self._batches(step)
         no_class, seed = self.model.classes or 0, self.experiment.seed
-        return draw_batch(images, labels, no_class, self.objective, self.experiment.train, seed, step)
+        return make_batch(images, labels, no_class, self.objective, self.experiment.train, seed, step)
 
     def step(self, batch: Batch) -> Tensor | None:
         """One optimizer step on a global batch, of which each process brings its share.
@@ -158,7 +160,7 @@ class Trainer:
         """
         batch = self.experiment.train.batch
         self.network.train()
-        with stop_signals() as stop, Progress("training", self.total, self.images) as bar, contextlib.closing(self._feed):
+        with stop_signals() as stop, Progress("training", self.total, self.images) as bar, contextlib.closing(self._batches):
             since, images_since = time.monotonic(), self.images
             while self.images < self.total:
                 before = self.images
@@ -191,7 +193,7 @@ class Trainer:
         Loss and gradient norm are missing where the steps were skipped.
         """
         train = self.experiment.train
-        row: dict[str, float] = {"images": self.images, "learning_rate": train.rate.at(self.images - train.batch, self.total)}
+        row = {"learning_rate": train.rate.at(self.images - train.batch, self.total)}
         if self._mean is not None:
             row["loss"] = self._mean
         if self._norm is not None:
@@ -207,7 +209,7 @@ class Trainer:
         """The network that holds those weights, `raw` or an average's, in evaluation mode."""
         return self.network.eval() if weights == "raw" else self.averages[weights].network
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> StateDict:
         """All that the next step depends on; to be called in every process."""
         return {
             "network": self.network.state_dict(),
@@ -228,8 +230,8 @@ class Trainer:
             found["teacher"] = self.teacher.network
         return found | ({"weighting": weighting} if isinstance(weighting, nn.Module) else {})
 
-    def load_state(self, state: dict[str, Any]) -> None:
-        """Go on from `state()`."""
+    def load_state(self, state: StateDict) -> None:
+        """Resume from `state()`."""
         for name, part in self._stateful().items():
             part.load_state_dict(state[name])
         self.network.load_state_dict(state["network"])
@@ -286,7 +288,7 @@ class Trainer:
 
 
 def _generator_of(device: torch.device) -> torch.Generator:
-    """The one that layers of a GPU draw from."""
+    """The one that the layers on a GPU take random numbers from."""
     index = torch.cuda.current_device() if device.index is None else device.index
     return torch.cuda.default_generators[index]  # type: ignore[no-any-return]
 

@@ -12,12 +12,13 @@ import torch
 from torch import Tensor
 
 from ddpm_lab.config.schema import Experiment
-from ddpm_lab.diffusion.build import build_average
+from ddpm_lab.diffusion.build import build_part
 from ddpm_lab.diffusion.model import Model, Objective, Procedure
 from ddpm_lab.diffusion.process import Network
 from ddpm_lab.runtime.device import Precision, autocast
 from ddpm_lab.training.learner import Moment
-from ddpm_lab.training.loss import draw_batch, training_loss
+from ddpm_lab.training.loss import make_batch, training_loss
+from registry.averages import AVERAGES
 from registry.blame import on_behalf_of
 from registry.datasets import ImageSet
 from registry.levels import AdaptiveLevels
@@ -57,7 +58,7 @@ def _batch(experiment: Experiment, data: ImageSet, model: Model, objective: Obje
     images = data.train.rows(chosen).to(device)
     labels = data.train.labels[chosen].to(device) if experiment.classes and data.train.labels is not None else None
     with on_behalf_of("levels", experiment.levels.name, FAILS):
-        batch = draw_batch(images, labels, model.classes or 0, objective, experiment.train, experiment.seed, 0)
+        batch = make_batch(images, labels, model.classes or 0, objective, experiment.train, experiment.seed, 0)
         top = model.diffusion.path.steps - 1
         _require(batch.level, (IMAGES,), "levels")
         _require(batch.importance, (IMAGES,), "importance")
@@ -97,7 +98,7 @@ def _learn(experiment: Experiment, model: Model, objective: Objective, batch: Ba
         with on_behalf_of("levels", experiment.levels.name, FAILS):
             objective.levels.update(batch.level, losses.detach())
     for choice in experiment.train.averages.values():
-        decay = build_average(choice)
+        decay = build_part(AVERAGES, choice)
         with on_behalf_of("averages", choice.name, "fails on the first step"):
             if not 0 <= (share := float(decay(experiment.train.batch, experiment.train.batch))) <= 1:
                 raise ValueError(f"gives {share:g}, where a share from 0 to 1 is expected")
@@ -134,7 +135,7 @@ def _require(found: object, shape: tuple[int, ...], what: str) -> None:
 
 @contextlib.contextmanager
 def _generators_put_back(device: torch.device) -> Iterator[None]:
-    """Torch's, numpy's and Python's own, of which a part may draw."""
+    """Torch's, numpy's and Python's own, which a part may use."""
     python, numpy = random.getstate(), np.random.get_state()
     try:
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):

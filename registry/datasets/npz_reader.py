@@ -99,7 +99,7 @@ def _require_text(shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
 
 
 def _inspect(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, require: Require) -> None:
-    """Judge an array by what it says of itself, before it is read.
+    """Check an array by what it says of itself, before it is read.
 
     Raises:
         BadInput: it says something else than what is required, or something that cannot be true.

@@ -54,7 +54,7 @@ class Importance:
         return {"losses": self.losses.clone(), "seen": self.seen.clone()}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Go on from `state_dict()`."""
+        """Resume from `state_dict()`."""
         self.losses.copy_(state["losses"])
         self.seen.copy_(state["seen"])
 

@@ -18,8 +18,8 @@ class LogitNormal:
         self.path, self.top, self.mean, self.std = path, path.steps - 1, mean, std
 
     def __call__(self, count: int, rng: torch.Generator) -> tuple[Tensor, Tensor]:
-        draw = torch.randn(count, generator=rng, dtype=torch.float64, device=rng.device)
-        return self.top * torch.sigmoid(self.mean + self.std * draw), torch.ones_like(draw)
+        z = torch.randn(count, generator=rng, dtype=torch.float64, device=rng.device)
+        return self.top * torch.sigmoid(self.mean + self.std * z), torch.ones_like(z)
 
     def density(self, level: Tensor) -> Tensor:
         """Over log SNR, [B]: that of the share u of the path (Esser et al. 2024, eq. 19) against that of a uniform one."""

@@ -18,8 +18,8 @@ class Lognormal:
         self.path, self.mean, self.std = path, mean, std
 
     def __call__(self, count: int, rng: torch.Generator) -> tuple[Tensor, Tensor]:
-        draw = torch.randn(count, generator=rng, dtype=torch.float64, device=rng.device)
-        level = self.path.level(-2 * (self.mean + self.std * draw))
+        z = torch.randn(count, generator=rng, dtype=torch.float64, device=rng.device)
+        level = self.path.level(-2 * (self.mean + self.std * z))
         return level, torch.ones_like(level)
 
     def density(self, level: Tensor) -> Tensor:

@@ -16,10 +16,10 @@ class Stratified:
 
     def __call__(self, count: int, rng: torch.Generator) -> tuple[Tensor, Tensor]:
         offset = torch.rand(1, generator=rng, dtype=torch.float64, device=rng.device)
-        draw = (offset + torch.arange(count, device=rng.device) / count) % 1
+        place = (offset + torch.arange(count, device=rng.device) / count) % 1
         # Shuffled, so that a slice of the batch (accumulation, ranks) still spans the whole path.
-        draw = draw[torch.randperm(count, generator=rng, device=rng.device)]
-        return draw * self.top, torch.ones_like(draw)
+        place = place[torch.randperm(count, generator=rng, device=rng.device)]
+        return place * self.top, torch.ones_like(place)
 
     def density(self, level: Tensor) -> Tensor:
         """Over log SNR, [B]."""

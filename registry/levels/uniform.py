@@ -15,8 +15,8 @@ class Uniform:
         self.path, self.top = path, path.steps - 1
 
     def __call__(self, count: int, rng: torch.Generator) -> tuple[Tensor, Tensor]:
-        draw = torch.rand(count, generator=rng, dtype=torch.float64, device=rng.device)
-        return draw * self.top, torch.ones_like(draw)
+        place = torch.rand(count, generator=rng, dtype=torch.float64, device=rng.device)
+        return place * self.top, torch.ones_like(place)
 
     def density(self, level: Tensor) -> Tensor:
         """Over log SNR, [B]."""

@@ -31,7 +31,7 @@ def jackknife_interval(value: Callable[[Sequence[int]], float], blocks: int, lev
     and a third of the second-order term (Efron & Stein 1981, section 5) is taken off the variance. The whole of it would be
     right on average, but ten blocks know it so badly that the interval then covers in 78 to 94 trials of a hundred; a third
     gave 93 to 98, near and far, in 8 to 128 dimensions. A percentile bootstrap would be biased
-    upward: a resampled set is a distance away from the set that it was drawn from.
+    upward: a resampled set is a distance away from the set that it was sampled from.
     """
     from scipy import stats  # slow to import
 

@@ -74,7 +74,7 @@ class Learner(Protocol):
         """d function(level) / d level, without gradient, by forward differentiation; `function` calls `frozen` or `point`."""
 
     def levels(self, purpose: str) -> Tensor:
-        """Other levels [B] as the recipe draws them."""
+        """Other levels [B] as the recipe samples them."""
 
     def uniform(self, purpose: str) -> Tensor:
         """Random numbers in [0, 1), [B], float64: a function of step and purpose, whatever the number of processes."""

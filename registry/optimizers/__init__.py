@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import pydantic
@@ -17,7 +17,7 @@ from torch import nn
 
 from registry.errors import BadInput, did_you_mean, reason
 from registry.registry import OptionError, Part, Registry, stock
-from registry.traits import Traits
+from registry.traits import Options, Traits
 
 # SparseAdam needs sparse gradients, LBFGS a closure that repeats the step.
 UNFIT = {"Optimizer", "SparseAdam", "LBFGS"}
@@ -35,7 +35,7 @@ class Optimizers(Registry[MakeOptimizer, Traits]):
         fields: dict[str, Any] = {parameter.name: (Any, parameter.default) for parameter in rest}
         self._parts[name] = Part(name, make, pydantic.create_model(name, **fields), self.traits)
 
-    def check(self, name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    def check(self, name: str, options: Options) -> Options:
         """The options, once a trial parameter has been built with them; those of torch as they are, without defaults.
 
         Raises:
@@ -49,7 +49,7 @@ class Optimizers(Registry[MakeOptimizer, Traits]):
             for key in options:
                 if key not in (known := part.schema.model_fields):
                     raise OptionError(key, f"{self.kind} '{name}' has no option '{key}'; {did_you_mean(key, known)}")
-            checked = dict(options)
+            checked = options
         else:
             checked = super().check(name, options)
         try:
@@ -58,11 +58,11 @@ class Optimizers(Registry[MakeOptimizer, Traits]):
             raise BadInput(_refuses(part, error)) from None
         return checked
 
-    def configure(self, name: str, options: Mapping[str, Any]) -> MakeOptimizer:
+    def configure(self, name: str, options: Options) -> MakeOptimizer:
         """The optimizer with its options bound."""
         return _bound(self.part(name), self.check(name, options))
 
-    def try_step(self, name: str, options: Mapping[str, Any], rate: float) -> None:
+    def try_step(self, name: str, options: Options, rate: float) -> None:
         """A step of a trial parameter, because torch looks at some options only then.
 
         Raises:
@@ -81,14 +81,14 @@ def _of_torch(part: Part[Traits]) -> bool:
     return part.make.__module__.startswith("torch.")
 
 
-def _bound(part: Part[Traits], options: Mapping[str, Any]) -> MakeOptimizer:
+def _bound(part: Part[Traits], options: Options) -> MakeOptimizer:
     """Fused where torch has a fused form: one pass over the parameters instead of several."""
     fused = {"fused": True} if _of_torch(part) and "fused" in part.schema.model_fields else {}
     fixed = {key: tuple(value) if isinstance(value, list) else value for key, value in options.items()}
     return functools.partial(part.make, **{**fused, **fixed})
 
 
-def _try(part: Part[Traits], options: Mapping[str, Any], rate: float, steps: int) -> None:
+def _try(part: Part[Traits], options: Options, rate: float, steps: int) -> None:
     trial = nn.Parameter(torch.zeros(32, 32))
     trial.grad = torch.zeros_like(trial)
     optimizer = _bound(part, options)([trial], rate)

@@ -90,7 +90,7 @@ class Muon(torch.optim.Optimizer):
         return {"momentum": self._momentum, "adamw": self._adamw.state_dict() if self._adamw else None}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from `state_dict()`."""
+        """Resume from `state_dict()`."""
         for momentum, value in zip(self._momentum, state_dict["momentum"], strict=True):
             momentum.copy_(value)
         if self._adamw is not None:

@@ -8,7 +8,7 @@ from registry.variances import forward_variance
 
 @SAMPLERS.register("ancestral", SamplerTraits(uses_variance=True, diffusers="DDPMScheduler"))
 def ancestral(denoise: Denoise, grid: Grid, noise: Noise) -> Tensor:
-    """Draws from the posterior q(x_s | x_t, x0), on any path (Ho et al. 2020, algorithm 2; Kingma et al. 2021, appendix A)."""
+    """Samples the posterior q(x_s | x_t, x0), on any path (Ho et al. 2020, algorithm 2; Kingma et al. 2021, appendix A)."""
     x = grid.start(noise())
     for level, alpha_t, sigma_t, alpha_s, sigma_s, _ in grid:
         x0, _, extra = denoise(x, level)

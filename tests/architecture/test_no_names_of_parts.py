@@ -48,7 +48,6 @@ EXCEPTIONS = {
     ("cli/evaluate.py", "fashion_mnist"): PLAIN,
     ("cli/evaluate.py", "inception_v3"): "--inception-weights is an option of that extractor, by its name",
     ("export/scheduler.py", "trailing"): "diffusers' word for where its steps lie",
-    ("runtime/environment.py", "precision"): ARITHMETIC,
     ("runner/preflight.py", "precision"): ARITHMETIC,
     ("inference/trained_run.py", "precision"): ARITHMETIC,
     ("studies/explain/bench.py", "precision"): ARITHMETIC,

@@ -71,6 +71,6 @@ def test_a_line_shows_its_part(
     trainer = Trainer(tiny, model, objective, data.train, "fp32")
     for step in range(2):
         trainer.step(trainer.batch(step))
-    drawing = ImageSampler(model, trainer.sampling_network(tiny.weights), procedure, shape.image_shape, "fp32")
-    ((_, images),) = drawing.images(2, 0, 2, drawing.labels(2))
+    sampler = ImageSampler(model, trainer.sampling_network(tiny.weights), procedure, shape.image_shape, "fp32")
+    ((_, images),) = sampler.images(2, 0, 2, sampler.labels(2))
     assert images.shape == (2, 1, 16, 16)

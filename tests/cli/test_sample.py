@@ -10,10 +10,10 @@ from PIL import Image
 
 import ddpm_lab
 from ddpm_lab.cli.main import main
-from ddpm_lab.config.part import Choice
 from ddpm_lab.inference.sampling_overrides import changed
 from ddpm_lab.inference.trained_run import class_number
 from ddpm_lab.storage.images import save_grid, unlike, write_images
+from registry.choice import Choice
 from registry.datasets.npz_reader import read_images, read_made_by
 from registry.errors import BadInput
 

@@ -63,8 +63,8 @@ def _try(recipe: dict[str, Any]) -> torch.Tensor:
     trainer = Trainer(experiment, model, objective, data.train, "fp32")
     for step in range(2):
         trainer.step(trainer.batch(step))
-    drawing = ImageSampler(model, trainer.sampling_network(experiment.weights), procedure, shape.image_shape, "fp32")
-    ((_, images),) = drawing.images(4, 0, 4, drawing.labels(4))  # raises where they are not finite
+    sampler = ImageSampler(model, trainer.sampling_network(experiment.weights), procedure, shape.image_shape, "fp32")
+    ((_, images),) = sampler.images(4, 0, 4, sampler.labels(4))  # raises where they are not finite
     return images
 
 

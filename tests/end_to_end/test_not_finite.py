@@ -14,14 +14,15 @@ from torch import Tensor
 
 import ddpm_lab
 from ddpm_lab.cli.main import main
-from ddpm_lab.config.part import Choice
 from ddpm_lab.evaluation.accumulator import numbered
 from ddpm_lab.evaluation.evaluate import evaluate_images, evaluators
 from ddpm_lab.evaluation.evaluator import Evaluator
 from ddpm_lab.runtime.signals import NotFinite
 from ddpm_lab.storage.json_text import from_json, read_json, to_json, write_json
 from ddpm_lab.storage.measurement import Measurement, failures, settled
+from ddpm_lab.storage.metrics_log import Row
 from ddpm_lab.storage.run_folder import RunFolder
+from registry.choice import Choice
 from registry.datasets import ImageSet
 from registry.datasets.shapes import shapes
 from registry.features import FEATURES
@@ -158,8 +159,9 @@ def test_what_is_finite_is_written_as_ever() -> None:
 def test_rows_and_results_of_older_runs_are_read(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     folder.metrics.write_text('{"images": 1, "loss": NaN}\n{"images": 2, "loss": -Infinity}\n{"images": 3, "loss": 0.5}\n')
-    assert [row["loss"] for row in folder.read_metrics()] == [None, None, 0.5]
-    folder.append_metrics({"images": 4, "loss": math.nan})
+    assert [row.values["loss"] for row in folder.read_metrics()] == [None, None, 0.5]
+    assert folder.series("loss") == [(3, 0.5)]
+    folder.append_metrics(Row(4, {"loss": math.nan}))
     folder.cut_metrics(4)
     rows = [_strict(line) for line in folder.metrics.read_text().splitlines()]
     assert rows[-1] == {"images": 4, "loss": None, "not_finite": {"loss": "nan"}}

@@ -244,9 +244,9 @@ def test_a_metric(tmp_path: Path, quick: Quick) -> None:
     assert mine.value < mine.floor < 0, "held-out images are nearer"
     assert re.search(rf"^nearness +{mine.value:.2f} .* {mine.floor:.2f}$", done.stderr, re.M)
     assert mine.fingerprint in (first / "report.html").read_text()
-    during = [row["nearness/fashion_cnn"] for row in RunFolder(first).read_metrics() if "nearness/fashion_cnn" in row]
+    during = RunFolder(first).series("nearness/fashion_cnn")
     assert len(during) == 1, "after half of the images"
-    assert during[0] < 0
+    assert during[0][1] < 0
     assert read_result(first / "result.json").by_name["nearness/fashion_cnn"] == mine.value
     evaluated = quick("evaluate", first, "-n", "40", "--steps", "2")
     assert "nearness" in evaluated.stdout, "of all metrics, as no option of evaluate names some"

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from ddpm_lab.reports.run_report import write_report
-from ddpm_lab.storage.checkpoints import Checkpoints
+from ddpm_lab.storage.checkpoints import Checkpoint, Checkpoints
 from ddpm_lab.storage.measurement import read_result
 from ddpm_lab.storage.run_folder import RunFolder
 from registry.datasets import ImageSet
@@ -43,9 +43,11 @@ def test_stray_files_among_checkpoints_are_left_alone(tmp_path: Path) -> None:
     for file in strays:
         file.write_text("mine")
     for images in (64, 128, 192):
-        checkpoints.save(images, {"images": images}, keep=1)
+        checkpoints.save(Checkpoint(images, 0, {}, 1, {}), keep=1)
     assert checkpoints.newest() == 192
-    assert checkpoints.load() == {"images": 192}
+    found = checkpoints.load()
+    assert found is not None
+    assert found.images == 192
     assert all(file.read_text() == "mine" for file in strays), "nothing of a stranger's is deleted"
     assert not (tmp_path / "000000128.pt").exists()
 

@@ -4,20 +4,22 @@ import json
 import shutil
 from pathlib import Path
 
+import torch
 from conftest import Quick
 
 from ddpm_lab.runtime.seeding import STREAMS
-from ddpm_lab.storage.checkpoints import Checkpoints
+from ddpm_lab.storage.files import sha256
 
 
 def test_a_run_of_an_older_version_is_not_resumed(quick: Quick, smoke_run: Path, tmp_path: Path) -> None:
     assert json.loads((smoke_run / "environment.json").read_text())["random_streams"] == STREAMS
     run = shutil.copytree(smoke_run, tmp_path / "smoke" / smoke_run.name)
     (run / "result.json").unlink()  # as if it had been interrupted at the very end
-    state = Checkpoints(run / "checkpoints").load() or {}
-    shutil.rmtree(run / "checkpoints")
-    old = {key: state[key] for key in state if key != "random_streams"}  # version 1 did not record itself
-    Checkpoints(run / "checkpoints").save(state["images"], old, keep=1)
+    file = max((run / "checkpoints").glob("*.pt"))
+    state = torch.load(file, weights_only=True)
+    del state["random_streams"]  # version 1 did not record itself
+    torch.save(state, file)
+    file.with_name(f"{file.name}.sha256").write_text(f"{sha256(file)}  {file.name}\n")
     before = {file: file.read_bytes() for file in run.rglob("*") if file.is_file()}
     done = quick("run", "smoke", "classes=true", "--resume", "--results", tmp_path)
     assert done.returncode == 2

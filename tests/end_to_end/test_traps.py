@@ -13,7 +13,6 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 import ddpm_lab
-from ddpm_lab.config.part import Choice
 from ddpm_lab.diffusion.build import build_data
 from ddpm_lab.diffusion.process import to_uint8
 from ddpm_lab.evaluation import reference_cache as reference
@@ -23,6 +22,7 @@ from ddpm_lab.evaluation.evaluator import Evaluator, measure
 from ddpm_lab.evaluation.pixels import PixelSample, in_pixels
 from ddpm_lab.inference.trained_run import Run
 from ddpm_lab.reports.result_table import result_lines
+from registry.choice import Choice
 from registry.datasets import ImageSet, Split
 from registry.datasets.fashion_mnist import fashion_mnist
 from registry.errors import BadInput

@@ -6,13 +6,13 @@ import pytest
 import torch
 
 from ddpm_lab.config.load import load_recipe
-from ddpm_lab.config.part import Choice
 from ddpm_lab.evaluation.accumulator import numbered
 from ddpm_lab.evaluation.evaluate import evaluate_images, evaluators
 from ddpm_lab.evaluation.evaluator import Evaluator
 from ddpm_lab.evaluation.extractors import suited_first
 from ddpm_lab.reports.result_table import result_lines
 from ddpm_lab.runner.preflight import lines as check_lines
+from registry.choice import Choice
 from registry.datasets import ImageSet
 from registry.datasets.shapes import shapes
 from registry.errors import BadInput

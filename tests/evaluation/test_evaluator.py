@@ -9,11 +9,11 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from ddpm_lab.config.part import Choice
 from ddpm_lab.evaluation.accumulator import numbered
 from ddpm_lab.evaluation.evaluate import evaluators
 from ddpm_lab.evaluation.evaluator import Evaluator, measure
 from ddpm_lab.reports.result_table import result_lines
+from registry.choice import Choice
 from registry.datasets import ImageSet
 from registry.datasets.shapes import shapes
 from registry.metrics.fid import frechet

@@ -52,8 +52,8 @@ def test_it_is_what_the_closed_form_gives_whatever_the_target_and_schedule(overr
 
 
 def _record(model: Model, data: ImageSet, n: int) -> Measurement:
-    drawing = ImageSampler(model, Perfect(model), None, data.image_shape, "fp32")  # type: ignore[arg-type]  # nothing is sampled
-    (record,) = of_network(drawing, data, n, {"weights": "ema", "precision": "fp32"}, ["held_out_loss"])
+    sampler = ImageSampler(model, Perfect(model), None, data.image_shape, "fp32")  # type: ignore[arg-type]  # nothing is sampled
+    (record,) = of_network(sampler, data, n, {"weights": "ema", "precision": "fp32"}, ["held_out_loss"])
     return record
 
 

@@ -37,8 +37,8 @@ def _exported(quick: Quick, tmp_path: Path, *overrides: str) -> tuple[Run, Path]
 
 def _drawn(run: Run, classes: Tensor | None = None) -> Tensor:
     """The lab's images before they are quantised, in [0, 1]."""
-    drawing = run.drawing(run.experiment.sampling)
-    return (drawing.unrounded(range(COUNT), SEED, classes, seen=None) / 2 + 0.5).clamp(0, 1)
+    sampler = run.sampler(run.experiment.sampling)
+    return (sampler.unrounded(range(COUNT), SEED, classes, seen=None) / 2 + 0.5).clamp(0, 1)
 
 
 def _noise() -> list[torch.Generator]:
@@ -77,8 +77,8 @@ def test_a_pipeline_of_diffusers_draws_the_same_images_from_a_transformer(classe
         theirs = loaded(chosen, guidance_scale=scale, generator=_noise(), num_inference_steps=20, output_type="np").images
         guidance = run.experiment.sampling.guidance
         guided = guidance.__class__(guidance.name, {**guidance.options, "scale": scale})
-        drawing = run.drawing(run.experiment.sampling.model_copy(update={"guidance": guided}))
-        ours = drawing.unrounded(range(COUNT), SEED, torch.tensor(chosen) if classes else None, seen=None)
+        sampler = run.sampler(run.experiment.sampling.model_copy(update={"guidance": guided}))
+        ours = sampler.unrounded(range(COUNT), SEED, torch.tensor(chosen) if classes else None, seen=None)
         expected = (ours / 2 + 0.5).clamp(0, 1)
         torch.testing.assert_close(torch.tensor(theirs).permute(0, 3, 1, 2), expected, atol=1e-4, rtol=0)
 

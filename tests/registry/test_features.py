@@ -12,8 +12,8 @@ import torch
 from conftest import ROOT
 from safetensors import safe_open
 
-from ddpm_lab.config.part import Choice
 from ddpm_lab.evaluation.evaluator import Evaluator
+from registry.choice import Choice
 from registry.datasets import DATASETS
 from registry.errors import BadInput
 from registry.features import FEATURES, MadeFor, made_for

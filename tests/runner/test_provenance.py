@@ -35,7 +35,7 @@ def test_nothing_of_an_honest_process_is_replaced() -> None:
 @pytest.mark.parametrize(
     ("place", "name"),
     [
-        ("ddpm_lab.training.loss.draw_batch", "ddpm_lab.training.loss.draw_batch"),
+        ("ddpm_lab.training.loss.make_batch", "ddpm_lab.training.loss.make_batch"),
         ("ddpm_lab.training.trainer.training_loss", "ddpm_lab.training.trainer.training_loss"),
         ("ddpm_lab.training.trainer.Trainer.step", "ddpm_lab.training.trainer.Trainer.step"),
         ("ddpm_lab.training.learner.ModelLearner.path", "ddpm_lab.training.learner.ModelLearner.path"),
@@ -89,9 +89,9 @@ def test_compare_says_which_runs_other_code_trained(quick: Quick, tmp_path: Path
     assert same.returncode == 0, same.stderr
     assert "trained" not in same.stdout
     environment = json.loads((file := Path(other) / "environment.json").read_text())
-    environment["code"]["step"], environment["replaced"] = "0" * 12, ["ddpm_lab.training.loss.draw_batch"]
+    environment["code"]["step"], environment["replaced"] = "0" * 12, ["ddpm_lab.training.loss.make_batch"]
     file.write_text(json.dumps(environment))
     marked = quick("compare", one, other).stdout
     assert "trained by different code of the step (" in marked
     assert f"{'0' * 12}: {other}" in marked
-    assert f"{other}: trained with functions that are not the lab's: ddpm_lab.training.loss.draw_batch" in marked
+    assert f"{other}: trained with functions that are not the lab's: ddpm_lab.training.loss.make_batch" in marked

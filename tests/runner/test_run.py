@@ -12,6 +12,7 @@ from ddpm_lab.runner import preflight, prepare, run
 from ddpm_lab.runner.callbacks import RunCallbacks
 from ddpm_lab.runner.prepare import Prepared
 from ddpm_lab.runner.resume import Place
+from ddpm_lab.runtime.environment import Environment
 from ddpm_lab.storage.run_folder import RunFolder
 from ddpm_lab.training.callback import Callback
 from registry.errors import BadInput
@@ -34,7 +35,7 @@ def test_nothing_is_on_the_disk_until_a_run_is_opened(recipe: Recipe, tmp_path: 
     folder = RunFolder(results / "smoke/20250101-000000-mine")
     run.Execution(prepared, folder, RunCallbacks(prepared, folder, []), [], None)
     assert not list(tmp_path.iterdir())
-    opened, state = place.open(prepared.shape, {}, None)
+    opened, state = place.open(prepared.shape, Environment(), None)
     opened.release()
     assert opened.path.parent == results / "smoke"
     assert state is None

@@ -68,7 +68,7 @@ def test_check_adds_up_what_both_cost(smoke_run: Path, quick: Quick) -> None:
     assert "in all      3,840 images" in done.stdout
 
 
-def test_a_tensor_of_another_shape_begins_anew_and_is_named(smoke_run: Path) -> None:
+def test_a_tensor_of_another_shape_stays_newly_initialised_and_is_named(smoke_run: Path) -> None:
     network = _prepared("objective=mean_flow", "sampling.sampler=flow_map").model.network  # type: ignore[attr-defined]
     before = {name: value.clone() for name, value in network.state_dict().items()}
     network.head.weight = torch.nn.Parameter(torch.zeros(2, *network.head.weight.shape[1:]))
@@ -77,7 +77,7 @@ def test_a_tensor_of_another_shape_begins_anew_and_is_named(smoke_run: Path) -> 
     assert new
     assert sorted(found.left_out) == sorted([*new, "head.weight"])
     assert found.unused == ("head.weight",)
-    assert "tensors begin anew" in found.describe()
+    assert "tensors newly initialised" in found.describe()
     theirs = load_file(smoke_run / "ema.safetensors")
     assert torch.equal(network.state_dict()["stem.weight"], theirs["stem.weight"])
 

@@ -7,24 +7,29 @@ from pathlib import Path
 import pytest
 import torch
 
-from ddpm_lab.storage.checkpoints import Checkpoints, State
+from ddpm_lab.runtime.seeding import STREAMS
+from ddpm_lab.storage.checkpoints import Checkpoint, Checkpoints
 from registry.errors import BadInput
 
 
-def _state(number: float, size: int = 1000) -> State:
-    return {"network": {"weight": torch.full((size,), number)}, "images": int(number)}
+def _checkpoint(number: int, size: int = 1000) -> Checkpoint:
+    return Checkpoint(
+        number, 3, {"sampling_seconds": 1.5}, STREAMS, {"network": {"weight": torch.full((size,), float(number))}}
+    )
 
 
 def _saved(folder: Path, *images: int, keep: int = 2) -> Checkpoints:
     checkpoints = Checkpoints(folder)
     for count in images:
-        checkpoints.save(count, _state(count), keep)
+        checkpoints.save(_checkpoint(count), keep)
     return checkpoints
 
 
-def _number(state: State | None) -> float:
-    assert state is not None
-    return float(state["network"]["weight"][0])
+def _number(found: Checkpoint | None) -> float:
+    assert found is not None
+    assert (found.rows, found.costs, found.random_streams) == (3, {"sampling_seconds": 1.5}, STREAMS)
+    assert float(found.trainer["network"]["weight"][0]) == found.images
+    return found.images
 
 
 def test_the_newest_comes_back_and_so_many_are_kept(tmp_path: Path) -> None:
@@ -63,7 +68,7 @@ def test_a_damaged_one_is_named_and_the_one_before_it_is_used(
     said = capsys.readouterr().err
     assert ("000000200.pt: damaged" in said) == (damage != "checksum gone")
     # The next one goes on from there, and what was damaged is cleared away.
-    checkpoints.save(200, _state(200), keep=2)
+    checkpoints.save(_checkpoint(200), keep=2)
     assert _number(checkpoints.load()) == 200
 
 
@@ -81,7 +86,7 @@ def test_a_checkpoint_with_a_pickle_is_refused_and_nothing_runs(tmp_path: Path) 
             return (Path.touch, (tmp_path / "sprung",))
 
     checkpoints = Checkpoints(tmp_path)
-    checkpoints.save(100, {"network": Trap()}, keep=1)
+    checkpoints.save(Checkpoint(100, 0, {}, STREAMS, {"network": Trap()}), keep=1)
     with pytest.raises(BadInput, match="not a checkpoint of tensors and numbers"):
         checkpoints.load()
     assert not (tmp_path / "sprung").exists()
@@ -94,9 +99,9 @@ def _unharmed(checkpoints: Checkpoints) -> None:
 
 def test_a_full_disk_leaves_the_last_one_as_it_was(small_disk: Path) -> None:
     checkpoints = Checkpoints(small_disk / "checkpoints")
-    checkpoints.save(100, _state(100, 500_000), keep=1)
+    checkpoints.save(_checkpoint(100, 500_000), keep=1)
     with pytest.raises(OSError, match="No space left"):
-        checkpoints.save(200, _state(200, 1_000_000), keep=1)
+        checkpoints.save(_checkpoint(200, 1_000_000), keep=1)
     _unharmed(checkpoints)
 
 
@@ -104,7 +109,7 @@ def test_a_read_only_disk_leaves_the_last_one_as_it_was(small_disk: Path) -> Non
     checkpoints = _saved(small_disk / "checkpoints", 100)
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
     with pytest.raises(OSError, match="Read-only"):
-        checkpoints.save(200, _state(200), keep=1)
+        checkpoints.save(_checkpoint(200), keep=1)
     _unharmed(checkpoints)
 
 
@@ -114,7 +119,7 @@ def test_a_quota_leaves_the_last_one_as_it_was(tmp_path: Path) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
     try:
         with pytest.raises(OSError, match="File too large"):
-            checkpoints.save(200, _state(200, 100_000), keep=1)
+            checkpoints.save(_checkpoint(200, 100_000), keep=1)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     _unharmed(checkpoints)

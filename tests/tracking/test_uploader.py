@@ -19,6 +19,7 @@ from support.wandb_server import Run, WandbServer
 from ddpm_lab.cli.main import main
 from ddpm_lab.config.schema import Track
 from ddpm_lab.storage.measurement import read_result
+from ddpm_lab.storage.metrics_log import Picture, Row
 from ddpm_lab.storage.results_folder import create_run
 from ddpm_lab.storage.run_folder import RunFolder
 from ddpm_lab.tracking import tracker as tracking
@@ -60,8 +61,8 @@ def _train(folder: RunFolder, steps: range) -> None:
         if step % 3 == 0:
             file = folder.samples / f"{images:09d}.png"
             Image.new("L", (8, 8), color=step).save(file)
-            folder.append_metrics({"images": images, "samples": {"file": f"samples/{file.name}", "caption": f"at {images}"}})
-        folder.append_metrics({"images": images, "loss": 1 / (step + 3)})
+            folder.append_metrics(Row(images, pictures={"samples": Picture(f"samples/{file.name}", f"at {images}")}))
+        folder.append_metrics(Row(images, {"loss": 1 / (step + 3)}))
 
 
 def _end(folder: RunFolder, fid: float, fingerprint: str = "f00d") -> None:
@@ -250,10 +251,10 @@ def test_no_file_outside_the_folder_is_taken_for_a_picture(folder: RunFolder, tm
     (tmp_path / "secret.png").write_bytes(b"")
     _train(folder, range(1))
     (row, _) = folder.read_metrics()
-    assert folder.picture(row, "samples") == (folder.samples / "000000000.png").resolve()
+    assert folder.picture(row.pictures["samples"]) == (folder.samples / "000000000.png").resolve()
     for file in (str(tmp_path / "secret.png"), os.path.relpath(tmp_path / "secret.png", folder.path)):
         assert (folder.path / file).exists()
-        assert folder.picture({"samples": {"file": file}}, "samples") is None
+        assert folder.picture(Picture(file)) is None
 
 
 def test_an_offline_run_that_is_resumed_keeps_one_whole_offline_folder(

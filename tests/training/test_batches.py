@@ -18,7 +18,7 @@ from torchvision.io import write_png
 
 from ddpm_lab.runtime import distributed
 from ddpm_lab.runtime.seeding import shuffled
-from ddpm_lab.training.batches import Feed
+from ddpm_lab.training.batches import Batches
 from registry.datasets import DATASETS, ImageSet
 
 SHORT = ["train.images=160", "train.batch=16", "train.samples_every=null", "evaluate.every=null", "evaluate.features=[]"]
@@ -39,19 +39,19 @@ def _data(folder: Path, stream: bool) -> ImageSet:
     return DATASETS.configure("image_folder", options)()  # type: ignore[no-any-return]
 
 
-def _feed(folder: Path, stream: bool) -> Feed:
-    return Feed(_data(folder, stream).train, True, seed=3, batch=16, device=torch.device("cpu"))
+def _batches(folder: Path, stream: bool) -> Batches:
+    return Batches(_data(folder, stream).train, True, seed=3, batch=16, device=torch.device("cpu"))
 
 
 def test_streamed_batches_are_those_of_memory_over_the_end_of_an_epoch_and_from_any_step(folder: Path) -> None:
-    memory, streamed = _feed(folder, stream=False), _feed(folder, stream=True)
+    memory, streamed = _batches(folder, stream=False), _batches(folder, stream=True)
     for step in (0, 1, 2, 3, 4, 9, 10, 2):  # 54 images are left to learn from: step 3 straddles two epochs
         for ours, theirs in zip(streamed(step), memory(step), strict=True):
             assert torch.equal(ours, theirs), step  # type: ignore[arg-type]
 
 
 def test_each_process_gets_its_own_share_of_the_batch(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole, labels = _feed(folder, stream=False)(5)
+    whole, labels = _batches(folder, stream=False)(5)
 
     def share(rank: int) -> Callable[[torch.Tensor], torch.Tensor]:
         return lambda value: value.chunk(2)[rank]
@@ -59,7 +59,7 @@ def test_each_process_gets_its_own_share_of_the_batch(folder: Path, monkeypatch:
     parts = []
     for rank in range(2):
         monkeypatch.setattr(distributed, "share_of", share(rank))
-        parts.append(_feed(folder, stream=True)(5))
+        parts.append(_batches(folder, stream=True)(5))
         assert len(parts[-1][0]) == 8
     assert torch.equal(torch.cat([images for images, _ in parts]), whole)
     assert torch.equal(torch.cat([labels for _, labels in parts]), labels)  # type: ignore[misc, arg-type]
@@ -74,7 +74,7 @@ def test_memory_does_not_grow_with_the_set(folder: Path) -> None:
     many: Any = _data(folder, stream=True).train
     many.count = 100_000
     many.pictures.indices = [index % 54 for index in range(100_000)]
-    feed = Feed(many, False, seed=0, batch=16, device=torch.device("cpu"))
+    feed = Batches(many, False, seed=0, batch=16, device=torch.device("cpu"))
     feed(0)
     tracemalloc.start()
     for step in range(1, 6):

@@ -10,7 +10,7 @@ from ddpm_lab.config.load import load_recipe
 from ddpm_lab.diffusion.build import build_data, build_model, build_objective
 from ddpm_lab.diffusion.model import DataShape
 from ddpm_lab.training.learner import ModelLearner, Moment
-from ddpm_lab.training.loss import draw_batch, training_loss
+from ddpm_lab.training.loss import make_batch, training_loss
 from ddpm_lab.training.trainer import Trainer
 from registry.objectives import CLEAN
 
@@ -83,7 +83,7 @@ SPACES = ["x0", "epsilon", "v", "velocity", "edm"]
 
 def _gradient(*overrides: str) -> tuple[Tensor, list[Tensor]]:
     learner, trainer = _learner(*overrides)
-    batch = draw_batch(trainer.data.images[:8], None, 0, trainer.objective, trainer.experiment.train, 0, 0)
+    batch = make_batch(trainer.data.images[:8], None, 0, trainer.objective, trainer.experiment.train, 0, 0)
     losses = training_loss(learner.model, trainer.objective, learner.model.network, batch, learner.moment)
     losses.mean().backward()  # type: ignore[no-untyped-call]
     return losses.detach(), [parameter.grad for parameter in learner.model.network.parameters() if parameter.grad is not None]
@@ -105,7 +105,7 @@ def test_with_a_weighting_of_its_own_space_a_squared_error_is_the_same_in_every_
 def test_an_error_in_another_space_is_what_autograd_makes_of_the_conversion(target: str, space: str) -> None:
     """x_0 and eps are linear in the prediction: an error of 1 shows in the other space as the derivative says."""
     learner, trainer = _learner(f"target={target}", "loss=l2", f"loss_space={space}")
-    batch = draw_batch(trainer.data.images[:4], None, 0, trainer.objective, trainer.experiment.train, 0, 0)
+    batch = make_batch(trainer.data.images[:4], None, 0, trainer.objective, trainer.experiment.train, 0, 0)
     alpha, sigma = learner.point(batch.level)
     x_t = alpha * batch.x0 + sigma * batch.eps
     right = learner.target.of(batch.x0, batch.eps, alpha, sigma)

@@ -12,10 +12,11 @@ from torch import Tensor
 from ddpm_lab.config.load import load_recipe
 from ddpm_lab.diffusion.build import build_data, build_model, build_objective
 from ddpm_lab.diffusion.model import DataShape
-from ddpm_lab.storage.checkpoints import Checkpoints
+from ddpm_lab.runtime.seeding import STREAMS
+from ddpm_lab.storage.checkpoints import Checkpoint, Checkpoints
 from ddpm_lab.storage.weights import load_weights
 from ddpm_lab.training.callback import Callback
-from ddpm_lab.training.loss import draw_batch, training_loss
+from ddpm_lab.training.loss import make_batch, training_loss
 from ddpm_lab.training.trainer import Diverged, Trainer
 from registry.errors import BadInput
 
@@ -52,7 +53,7 @@ def _rows(trainer: Trainer, rows: list[dict[str, float]]) -> Callback:
 def _train(trainer: Trainer, *, stop_at: int | None = None, keep: Path | None = None) -> Trainer:
     def checkpoint(images: int) -> None:
         if images == stop_at and keep is not None:
-            Checkpoints(keep).save(images, trainer.state(), keep=1)
+            Checkpoints(keep).save(Checkpoint(images, 0, {}, STREAMS, trainer.state()), keep=1)
 
     every = trainer.experiment.train.checkpoint_every
     trainer.run([_rows(trainer, []), Callback(checkpoint, every)])
@@ -88,7 +89,9 @@ def test_a_run_resumed_from_a_checkpoint_ends_in_the_same_bits(tmp_path: Path, o
     options = [*options, "train.checkpoint_every=160"]
     whole = _train(_trainer(*options), stop_at=160, keep=tmp_path)
     resumed = _trainer(*options)
-    resumed.load_state(Checkpoints(tmp_path).load() or {})
+    found = Checkpoints(tmp_path).load()
+    assert found is not None
+    resumed.load_state(found.trainer)
     assert resumed.images == 160
     assert _same(whole, _train(resumed))
 
@@ -108,7 +111,7 @@ def test_accumulation_gives_the_gradient_of_the_whole_batch(options: list[str]) 
 def test_a_batch_is_a_function_of_seed_and_step() -> None:
     trainer = _trainer("classes=true", "train.flip=true")
     images, labels, train = trainer.data.images[:32], trainer.data.labels[:32], trainer.experiment.train  # type: ignore[index]
-    first, again, later = (draw_batch(images, labels, 3, trainer.objective, train, 0, step) for step in (5, 5, 6))
+    first, again, later = (make_batch(images, labels, 3, trainer.objective, train, 0, step) for step in (5, 5, 6))
     assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))  # type: ignore[arg-type]
     assert not torch.equal(first.eps, later.eps)
     assert not torch.equal(first.level, later.level)
@@ -118,7 +121,7 @@ def test_labels_are_dropped_at_the_rate_asked_for_and_images_flipped_half_the_ti
     trainer = _trainer("classes=true", "train.flip=true", "train.label_dropout=0.25")
     images = torch.zeros(4000, 1, 16, 16, dtype=torch.uint8)
     images[..., 0] = 255  # a bright left edge shows which way an image faces
-    batch = draw_batch(images, torch.zeros(4000, dtype=torch.long), 3, trainer.objective, trainer.experiment.train, 0, 0)
+    batch = make_batch(images, torch.zeros(4000, dtype=torch.long), 3, trainer.objective, trainer.experiment.train, 0, 0)
     assert float((batch.y == 3).float().mean()) == pytest.approx(0.25, abs=0.03)  # type: ignore[union-attr]
     assert float((batch.x0[:, 0, 0, 0] < 0).float().mean()) == pytest.approx(0.5, abs=0.03)
 
@@ -128,7 +131,7 @@ def test_the_loss_of_a_silent_network_is_the_mean_square_of_the_target() -> None
     # E[v^2] = alpha^2 E[eps^2] + sigma^2 E[x0^2]; for epsilon it is 1.
     trainer = _trainer("target=epsilon", "levels=uniform")
     images = trainer.data.images.repeat(8, 1, 1, 1)
-    batch = draw_batch(images, None, 0, trainer.objective, trainer.experiment.train, 0, 0)
+    batch = make_batch(images, None, 0, trainer.objective, trainer.experiment.train, 0, 0)
     assert float(training_loss(trainer.model, trainer.objective, trainer.network, batch).mean().detach()) == pytest.approx(
         1.0, abs=0.01
     )
@@ -136,7 +139,7 @@ def test_the_loss_of_a_silent_network_is_the_mean_square_of_the_target() -> None
 
 def test_training_lowers_the_loss_on_the_same_batch() -> None:
     trainer = _trainer("train.images=1600")
-    batch = draw_batch(trainer.data.images, None, 0, trainer.objective, trainer.experiment.train, 0, 0)
+    batch = make_batch(trainer.data.images, None, 0, trainer.objective, trainer.experiment.train, 0, 0)
     before = float(training_loss(trainer.model, trainer.objective, trainer.network, batch).mean().detach())
     _train(trainer)
     assert float(training_loss(trainer.model, trainer.objective, trainer.network, batch).mean().detach()) < 0.8 * before

@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from ddpm_lab.config.part import Choice
 from ddpm_lab.evaluation.accumulator import gather
 from ddpm_lab.evaluation.evaluator import BATCH, Evaluator
 from ddpm_lab.inference.sampling_overrides import as_described
@@ -17,6 +16,7 @@ from ddpm_lab.storage.measurement import Interval
 from ddpm_lab.studies.explain import pixels
 from ddpm_lab.studies.explain.factors import FACTORS, Way
 from ddpm_lab.studies.explain.subject import Subject
+from registry.choice import Choice
 from registry.datasets import ImageSet
 from registry.errors import BadInput
 from registry.features import FEATURES, made_for
@@ -117,7 +117,7 @@ class Bench:
         if start >= n:
             return
         sampling = as_described(run, way)
-        sampler = run.drawing(sampling)
+        sampler = run.sampler(sampling)
         sampler.precision = str(way["precision"])
         labels = sampler.labels(n)
         while start < n:

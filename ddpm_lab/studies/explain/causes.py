@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from ddpm_lab.config.part import Choice
 from ddpm_lab.evaluation.extractors import suits
 from ddpm_lab.inference.trained_run import Run, part_in_words
 from ddpm_lab.storage.measurement import Word
@@ -13,6 +12,7 @@ from ddpm_lab.studies.explain import pixels
 from ddpm_lab.studies.explain.bench import Bench
 from ddpm_lab.studies.explain.factors import FACTORS, FEWEST, REFERENCES, Cause, changed
 from ddpm_lab.studies.explain.subject import Subject, trained_alike
+from registry.choice import Choice
 from registry.errors import BadInput
 from registry.features import FEATURES
 from registry.grids import GRIDS

@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from ddpm_lab.config.part import Choice
 from ddpm_lab.inference.measuring import data_of_run
 from ddpm_lab.reports.seed_groups import noise_among
 from ddpm_lab.runtime.console import clock, say
@@ -20,6 +19,7 @@ from ddpm_lab.studies.explain.causes import NotTried, causes
 from ddpm_lab.studies.explain.decide import Noise, Tried, judge, named, promising
 from ddpm_lab.studies.explain.factors import FACTORS, Cause, changed, in_words
 from ddpm_lab.studies.explain.subject import EVALUATED, Subject
+from registry.choice import Choice
 from registry.datasets import ImageSet
 from registry.errors import BadInput
 

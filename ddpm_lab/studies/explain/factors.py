@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from ddpm_lab.config.overrides import value_of
-from ddpm_lab.config.part import Choice, read_choice
 from ddpm_lab.inference.trained_run import part_in_words, split_part
 from ddpm_lab.storage.measurement import Word
 from ddpm_lab.studies.explain import pixels
+from registry.choice import Choice, read_choice
 from registry.errors import BadInput, did_you_mean
 from registry.features import FEATURES
 from registry.grids import GRIDS
