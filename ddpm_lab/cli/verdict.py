@@ -23,7 +23,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--alpha", type=partial(between, 1e-6, 0.5), default=0.05, help="the probability of a wrong verdict (default: 0.05)"
     )
-    parser.add_argument("--pairs", type=_pairs, default=10, help="pairs of runs, at most (default: 10)")
+    parser.add_argument(
+        "--pairs",
+        type=_pairs,
+        default=10,
+        help="pairs of runs, at most (default: 10, which leave nearly half of equals undecided; 20 few)",
+    )
     parser.add_argument("--minutes", type=minutes, help="begin no pair that would last beyond it (default: no limit)")
     add(parser, "--results", "--device", "--json")
 
