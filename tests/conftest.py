@@ -13,9 +13,8 @@ from typing import NamedTuple
 import pytest
 import torch
 from support.forks import Forks
+from support.plugins_out import plugins_out
 from support.wandb_server import WandbServer
-
-from registry import plugins
 
 ROOT = Path(__file__).resolve().parent.parent
 KEY = "0123456789" * 4  # of a W&B account that is nobody's
@@ -37,11 +36,10 @@ def _untracked(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _the_house_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A plugin that a test loads is taken out when the test ends: the next one may count them."""
-    monkeypatch.setattr(plugins, "_loaded", plugins._loaded.copy())
-    for registry in plugins.REGISTRIES.values():
-        monkeypatch.setattr(registry, "_parts", registry._parts.copy())
+def _built_in_alone() -> Iterator[None]:
+    """A plugin that a test loads is taken out when the test ends."""
+    with plugins_out():
+        yield
 
 
 @pytest.fixture

@@ -20,6 +20,7 @@ from support.forks import Forks, Process
 from ddpm_lab.config.load import Recipe, load_recipe
 from ddpm_lab.diffusion.model import DataShape
 from ddpm_lab.runner.resume import Place
+from ddpm_lab.runtime.environment import Environment
 from ddpm_lab.storage.results_folder import clear_abandoned, create_run
 from ddpm_lab.storage.run_folder import RunFolder
 
@@ -131,7 +132,7 @@ def _begin(recipe: Recipe, results: Path) -> RunFolder:
     """Find or make a run's folder, as a run does it, without what takes long."""
     place = Place(recipe, results, resume=True, run_id=None)
     place.find()
-    folder, _ = place.open(DataShape("shapes", (1, 16, 16), None, 0.5, ""), {}, None)
+    folder, _ = place.open(DataShape("shapes", (1, 16, 16), None, 0.5, ""), Environment(), None)
     return folder
 
 

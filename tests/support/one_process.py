@@ -35,6 +35,7 @@ def serve() -> None:
     """Until standard input ends."""
     import support.imported  # noqa: F401 - before memory is measured
     import torch
+    from support.plugins_out import plugins_out
 
     from ddpm_lab.runner import preflight
 
@@ -47,7 +48,8 @@ def serve() -> None:
         gc.collect()
         Path("/proc/self/clear_refs").write_text("5")  # forget the peak
         before = _memory("VmRSS")
-        with contextlib.redirect_stdout(io.StringIO()) as printed, contextlib.redirect_stderr(io.StringIO()) as said:
+        out, err = contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO())
+        with plugins_out(), out as printed, err as said:
             status = _run(words)
         print(json.dumps([status, printed.getvalue(), said.getvalue(), _memory("VmHWM") - before]), file=answers, flush=True)
 
