@@ -39,9 +39,9 @@ run: setup ## EXP=cosine_l1 [SET="train.images=50000 loss.name=l2"] [BUDGET=gpu]
 	@test -n "$(EXP)" || { echo 'make run: name an experiment, such as EXP=cosine_l1' >&2; exit 2; }
 	@$(RUNNER) run $(RECIPE) $(if $(RESUME),--resume)
 
-sweep: setup ## SWEEP=schedules_losses [SET=...] [BUDGET=...]: a W&B sweep file run here, without an account; a table and a plot
+sweep: setup ## SWEEP=schedules_losses [SET=...] [BUDGET=...] [CONFIRM=3 SEEDS=2]: a W&B sweep file run here, without an account; a table and a plot; the best 3 again with 2 fresh seeds each
 	@test -n "$(SWEEP)" || { echo 'make sweep: name a sweep, such as SWEEP=schedules_losses' >&2; exit 2; }
-	@$(LAB) sweep $(SWEEP) $(SET) --budget $(BUDGET) $(call flag,DEVICE,--device)
+	@$(LAB) sweep $(SWEEP) $(SET) --budget $(BUDGET) $(call flag,DEVICE,--device) $(call flag,CONFIRM,--confirm) $(call flag,SEEDS,--seeds)
 
 check: setup ## EXP=cosine_l1 [SET=...] [BUDGET=...] [FULL=1 JSON=1]: validate, print what it is and will take; trains nothing
 	@test -n "$(EXP)" || { echo 'make check: name an experiment, such as EXP=cosine_l1' >&2; exit 2; }

@@ -21,8 +21,5 @@ def execute(arguments: argparse.Namespace) -> None:
     from ddpm_lab.reports import comparison
     from ddpm_lab.storage.json_text import to_json
 
-    given = arguments.runs, arguments.metric, arguments.features, arguments.n
-    if arguments.json:
-        print(to_json(comparison.plain_ranking(comparison.rank(*given)), indent=2))
-    else:
-        print("\n".join(comparison.lines(*given)))
+    found = comparison.rank(arguments.runs, arguments.metric, arguments.features, arguments.n)
+    print(to_json(comparison.plain_ranking(found), indent=2) if arguments.json else "\n".join(comparison.lines(found)))

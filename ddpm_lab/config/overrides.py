@@ -65,6 +65,11 @@ def value_of(text: str) -> Any:
     return parse(text)
 
 
+def of_seed(seed: int) -> tuple[str, str]:
+    """Another seed of training samples from other noise too; otherwise no seed would tell how much the noise does."""
+    return f"seed={seed}", f"sampling.seed={seed}"
+
+
 def _is_plain(value: Any) -> bool:
     if isinstance(value, dict):
         return all(isinstance(key, str) and _is_plain(below) for key, below in value.items())

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from ddpm_lab.reports.seed_groups import Row, rows_of
+from ddpm_lab.reports.seed_groups import Named, Row, rows_of
 from ddpm_lab.reports.seed_noise import Pooled
 from ddpm_lab.reports.shared_buckets import over_shared
 from ddpm_lab.reports.trained_code import differences
@@ -66,15 +66,24 @@ def rank(names: Sequence[str], metric: str | None, extractor: str | None, n: int
         kinds = sorted({f"{e.record.extractor}, N = {e.record.n}" for e in found[0] if e.record.fingerprint in shared})
         raise BadInput(f"they share values of {len(shared)} protocols ({'; '.join(kinds)}); choose by --features or -n")
     rows = [entry for entries in found for entry in entries if entry.record.fingerprint in shared]
-    records = over_shared([row.record for row in rows], [row.name for row in rows])
-    return Ranking(metric, *rows_of([(row.name, record) for row, record in zip(rows, records, strict=True)]))
+    return ranked(metric, rows)
 
 
-def lines(names: Sequence[str], metric: str | None, extractor: str | None, n: int | None) -> Iterator[str]:
-    """The table, and how it was measured. Raises as `rank` does."""
-    found = rank(names, metric, extractor, n)
-    rows = found.rows
-    yield from aligned([["", found.metric, "95 %", "over", "made by", "run"], *map(_cells, rows)])
+def ranked(metric: str, entries: Sequence[Named], noise: Pooled | None = None) -> Ranking:
+    """The rows of records of one protocol; how much seeds differ these records say, unless it is known already.
+
+    Raises:
+        BadInput: they are means over buckets of log SNR, and share none.
+    """
+    names, records = zip(*entries, strict=True)
+    return Ranking(metric, *rows_of(list(zip(names, over_shared(records, names), strict=True)), noise))
+
+
+def lines(found: Ranking, more: Mapping[str, Callable[[Row], str]] | None = None) -> Iterator[str]:
+    """The table, with `more` columns behind the ranks, and how it was measured."""
+    rows, more = found.rows, more or {}
+    head = ["", *more, found.metric, "95 %", "over", "made by", "run"]
+    yield from aligned([head, *([_rank(row), *(told(row) for told in more.values()), *_cells(row)] for row in rows)])
     if found.noise.freedom:
         yield (
             f"seeds move {found.metric} by {found.noise.variance**0.5:.2g} in its logarithm (one standard deviation,"
@@ -197,5 +206,8 @@ def _difference(found: list[list[Entry]]) -> str:
 
 def _cells(row: Row) -> list[str]:
     around = f"{row.interval[0]:.4g} to {row.interval[1]:.4g}" if row.interval else ""
-    rank = f"{row.rank}{'=' if row.tied else ''}"
-    return [rank, f"{row.value:.4g}", around, row.over, row.record.made_by or "unknown", ", ".join(row.names)]
+    return [f"{row.value:.4g}", around, row.over, row.record.made_by or "unknown", ", ".join(row.names)]
+
+
+def _rank(row: Row) -> str:
+    return f"{row.rank}{'=' if row.tied else ''}"

@@ -11,6 +11,7 @@ from typing import Any
 
 from ddpm_lab.config.layers import Difference, differences
 from ddpm_lab.config.load import Recipe, load_recipe
+from ddpm_lab.config.overrides import of_seed
 from ddpm_lab.storage.names import require_experiment_name
 from ddpm_lab.studies.decision import Rule
 from ddpm_lab.studies.suite_file import digest
@@ -37,11 +38,11 @@ class Side:
     def command(self, number: int) -> tuple[str, ...]:
         """What `ddpm-lab` is told to train its run of that pair."""
         budget = ("--budget", self.budget) if self.budget else ()
-        return ("run", *self.words, *_seeds(self.first_seed + number), *budget)
+        return ("run", *self.words, *of_seed(self.first_seed + number), *budget)
 
     def of_pair(self, number: int) -> Recipe:
         """Its recipe in that pair."""
-        return load_recipe(self.words[0], (*self.words[1:], *_seeds(self.first_seed + number)), self.budget)
+        return load_recipe(self.words[0], (*self.words[1:], *of_seed(self.first_seed + number)), self.budget)
 
 
 @dataclass(frozen=True)
@@ -121,11 +122,6 @@ def _metric(asked: str | None, *sides: Side) -> str:
         if name != METRICS.main and name not in side.recipe.experiment.evaluate.wanted:
             raise BadInput(f"--metric: {side.letter} does not measure {name}; name it under evaluate.metrics")
     return f"{name}/{extractor or known[0]}"
-
-
-def _seeds(seed: int) -> tuple[str, str]:
-    # Another seed of training samples from other noise too; otherwise no seed would tell how much the noise does.
-    return f"seed={seed}", f"sampling.seed={seed}"
 
 
 def _protocol(recipe: Recipe) -> dict[str, Any]:

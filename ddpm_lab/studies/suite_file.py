@@ -13,6 +13,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 
 from ddpm_lab.config.layers import Difference, differences
 from ddpm_lab.config.load import Recipe, load_recipe
+from ddpm_lab.config.overrides import of_seed
 from ddpm_lab.config.yaml_reader import read_mapping
 from ddpm_lab.inference.curve_points import require_over_steps
 from ddpm_lab.inference.starting_weights import digest_of
@@ -106,9 +107,8 @@ def cells(suite: Suite, file: Path) -> list[Cell]:
     found, recipes = [], dict[str, Recipe]()
     for entry in suite.experiments:
         for seed in suite.seeds:
-            # Another seed of training draws from other noise too; otherwise no seed would tell how much the noise does.
             measured = f"evaluate.metrics=[{', '.join(suite.metrics)}]"  # nobody waits for the others
-            overrides = (measured, *suite.set, *entry.set, f"seed={seed}", f"sampling.seed={seed}")
+            overrides = (measured, *suite.set, *entry.set, *of_seed(seed))
             try:
                 recipe = load_recipe(entry.experiment, overrides, suite.budget)
                 require_experiment_name(recipe.name)

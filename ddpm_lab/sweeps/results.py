@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import statistics
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,8 +40,8 @@ def table(rows: list[Row], metric: Metric) -> tuple[str, str]:
 
     Values of different protocols are not ranked: then the trials stay in their order, and a line says so.
     """
-    prints = {row.fingerprint for row in rows if row.finished}
-    ranked = rows if len(prints) > 1 else sorted(rows, key=lambda row: _order(row, metric))
+    prints = protocols(rows)
+    ranked = rows if len(prints) > 1 else best_first(rows, metric)
     told = {row.number: dotted(row.parameters) for row in rows}
     names = list(dict.fromkeys(name for found in told.values() for name in found))
     head = ["trial", *names, metric.name, "fingerprint", "training", "state", "run"]
@@ -56,6 +56,16 @@ def table(rows: list[Row], metric: Metric) -> tuple[str, str]:
     if len(prints) > 1:
         text += f"\nnot ranked: these are values of {len(prints)} protocols; `result.json` of each run says what differs"
     return text, stream.getvalue()
+
+
+def protocols(rows: Iterable[Row]) -> set[str | None]:
+    """Fingerprints of the finished ones; None is that of a value that is no metric of a result."""
+    return {row.fingerprint for row in rows if row.finished}
+
+
+def best_first(rows: Iterable[Row], metric: Metric) -> list[Row]:
+    """Those that are not finished last."""
+    return sorted(rows, key=lambda row: _order(row, metric))
 
 
 def plot(rows: list[Row], metric: Metric, parameters: Mapping[tuple[str, ...], Parameter], file: Path) -> bool:

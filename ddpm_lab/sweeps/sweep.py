@@ -2,45 +2,40 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
-import os
-import signal
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
-from types import FrameType
+from subprocess import Popen
 
 from optuna.trial import Trial, TrialState
 
 from ddpm_lab.config.named_files import SWEEPS, find
-from ddpm_lab.runtime import live_runs
 from ddpm_lab.runtime.console import say
-from ddpm_lab.runtime.signals import BAD_INPUT, FAILURE, Interrupted
+from ddpm_lab.runtime.signals import BAD_INPUT, FAILURE
 from ddpm_lab.storage.files import write_text
 from ddpm_lab.storage.measurement import read_result
 from ddpm_lab.storage.names import require_study_name
 from ddpm_lab.storage.results_folder import with_id
 from ddpm_lab.storage.run_folder import RunFolder
 from ddpm_lab.sweeps import wandb_file as sweep_file
+from ddpm_lab.sweeps.commands import INTERRUPTED, Commands
+from ddpm_lab.sweeps.confirmation import Again, Confirmation, require_measured
 from ddpm_lab.sweeps.results import plot, table
 from ddpm_lab.sweeps.study import Study
 from ddpm_lab.sweeps.ties import tied_with_best
-from ddpm_lab.sweeps.wandb_file import ARGUMENTS
 from registry.errors import BadInput
 
 POLL = 0.5  # seconds
-INTERRUPTED = {128 + number for number in (signal.SIGINT, signal.SIGTERM)}
 
 
 class Sweep:
     """A study in `results/sweeps/<name>/`, which any number of processes may work on, and resume at any time."""
 
-    def __init__(self, name: str, overrides: list[str], budget: str | None, results: Path, device: str | None) -> None:
-        """Starts the study, or opens it.
+    def __init__(
+        self, name: str, overrides: list[str], budget: str | None, results: Path, device: str | None, again: Again | None = None
+    ) -> None:
+        """Starts the study, or opens it; `again`: what is run again once it is finished.
 
         Raises:
             BadInput: the file cannot be used, or the study was started with another.
@@ -49,41 +44,38 @@ class Sweep:
         self.plan = sweep_file.read(file)
         if self.plan.metric is None:
             raise BadInput(f"{file}: metric: trials are ranked by it; add {{name: FID/fashion_cnn, goal: minimize}}")
-        self.metric, self.name, self.results = self.plan.metric, require_study_name(file), results
-        self.extra = [*overrides, "--results", str(results)]
-        self.extra += ["--budget", budget] if budget else []
-        self.extra += ["--device", device] if device else []
+        self.metric, self.name, self.results, self.again = self.plan.metric, require_study_name(file), results, again
+        if again:
+            require_measured(self.metric, f"{file}: metric")
+        more = [*overrides, "--results", str(results)]
+        more += ["--budget", budget] if budget else []
+        more += ["--device", device] if device else []
         self.folder = results / "sweeps" / self.name
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise BadInput(f"--results: {self.folder} cannot be written ({error.strerror}); name a folder that can") from None
-        self._signal = 0
-        self._child: subprocess.Popen[bytes] | None = None
         identity = json.dumps([self.plan.model_dump(mode="json"), overrides, budget], sort_keys=True)
         conflict = (
             f"{self.folder}: was started with another {file.name}, other overrides or another budget; continue with those, or"
             " give the file another name to start again"
         )
         self.study = Study(self.folder, self.plan, self.metric, identity, conflict)
+        self.commands = Commands(self.plan, self.name, more, self.study.threads)
 
     def execute(self) -> None:
-        """Run what is left of the trials, then show the table and plot it.
+        """Run what is left of the trials, then show the table and plot it; then run the best again where that is asked for.
 
         Raises:
-            Interrupted: SIGINT or SIGTERM came; the trial that ran is saved, and the next start resumes it.
+            Interrupted: SIGINT or SIGTERM came; the run is saved, and the next start resumes it.
+            BadInput: the best trials cannot be told, or what was run again was measured in another way.
         """
-        with self._signals():
-            while (found := self.study.next()) is not None:
-                trial, lock = found
-                try:
-                    self._run(trial)
-                finally:
-                    lock.release()
-                if self._signal:
-                    say(f"sweep {self.name}: interrupted; the same command resumes it")
-                    raise Interrupted(self._signal)
-        self.report()
+        with self.commands.signals():
+            while self._next() or (self.again and self._waits()):
+                self.commands.require_going_on()
+            self.report()
+            if self.again:
+                Confirmation(self.study, self.commands, self.results, self.again).execute()
 
     def report(self) -> None:
         """The table on standard output, and beside the study as CSV; the plot as PNG."""
@@ -96,6 +88,25 @@ class Sweep:
             say(f"plot: {self.folder / 'plot.png'}")
         say(f"table: {self.folder / 'table.csv'}" + (f"; {running} trials still run in other processes" if running else ""))
 
+    def _next(self) -> bool:
+        """Run a trial; False where none is left that another process has not."""
+        found = self.study.next()
+        if found is None:
+            return False
+        trial, lock = found
+        try:
+            self._run(trial)
+        finally:
+            lock.release()
+        return True
+
+    def _waits(self) -> bool:
+        """Wait a little where other processes still run trials, of which one may be the best; False where none does."""
+        if any(row.state == "running" for row in self.study.rows()):
+            time.sleep(POLL)
+            return True
+        return False
+
     def _run(self, trial: Trial) -> None:
         values = self.study.values(trial)
         run_id = trial.user_attrs.get("id", f"{self.name}-{trial.number}")
@@ -105,16 +116,13 @@ class Sweep:
         shown = sweep_file.dotted({".".join(path): value for path, value in values.items()})
         told = " ".join(f"{name}={value}" for name, value in shown.items())
         say(f"sweep {self.name}: trial {trial.number + 1} of {total}: {told}")
-        environment = os.environ | {"WANDB_RUN_GROUP": os.environ.get("WANDB_RUN_GROUP", self.name)}
-        environment[live_runs.FIXED] = str(self.study.threads)  # the same for all trials, as it changes the last bits
-        command = [*self._command(words), *self.extra, "--id", run_id]
-        self._child = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL)
-        pruned = self._follow(trial, run_id)
-        status, self._child = self._child.wait(), None
+        child = self.commands.start(words, run_id)
+        pruned = self._follow(child, trial, run_id)
+        status = child.wait()
         folder = with_id(self.results, None, run_id)
         if folder is not None:
             trial.set_user_attr("run", str(folder.path))
-        if self._signal and status in {*INTERRUPTED, -signal.SIGKILL}:
+        if self.commands.stopped(status):
             return  # it stays a running trial, without a process
         value = None
         if status == 0:
@@ -127,11 +135,10 @@ class Sweep:
         else:
             self.study.optuna.tell(trial, state=TrialState.FAIL)
 
-    def _follow(self, trial: Trial, run_id: str) -> bool:
+    def _follow(self, child: Popen[bytes], trial: Trial, run_id: str) -> bool:
         """Wait for the run; whether it was stopped because it is not among the best."""
-        assert self._child is not None
         pruned, reported = False, len(self.study.optuna.trials[trial.number].intermediate_values)
-        while self._child.poll() is None:
+        while child.poll() is None:
             time.sleep(POLL)
             folder = with_id(self.results, None, run_id) if self.plan.early_terminate and not pruned else None
             values = [value for _, value in folder.series(self.metric.name)] if folder else []
@@ -141,7 +148,7 @@ class Sweep:
                 if trial.should_prune():
                     say(f"sweep {self.name}: {self.metric.name} = {value:.4g} at value {step} is not among the best; stopped")
                     pruned = True
-                    self._child.terminate()
+                    child.terminate()
                     break
         return pruned
 
@@ -170,27 +177,3 @@ class Sweep:
             say(f"sweep {self.name}: that run has no {name}; see `metric` in the sweep file")
             return None, BAD_INPUT
         return value, 0
-
-    def _command(self, words: list[str]) -> list[str]:
-        """As an agent makes it; `ddpm-lab` is this lab."""
-        told: dict[str, list[str]] = {
-            "${env}": ["/usr/bin/env"], "${interpreter}": [sys.executable], "${program}": [str(self.plan.program)],
-            ARGUMENTS: words, "ddpm-lab": [sys.executable, "-m", "ddpm_lab"],
-        }  # fmt: skip
-        return [word for piece in self.plan.command for word in told.get(piece, [piece])]
-
-    @contextlib.contextmanager
-    def _signals(self) -> Iterator[None]:
-        """SIGTERM is passed to the run; Ctrl-C reaches the run by itself, being in the same group of processes."""
-
-        def receive(number: int, _: FrameType | None) -> None:
-            self._signal = number
-            if number == signal.SIGTERM and self._child is not None:
-                self._child.terminate()
-
-        usual = {number: signal.signal(number, receive) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            for number, handler in usual.items():
-                signal.signal(number, handler)

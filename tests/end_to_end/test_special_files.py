@@ -16,7 +16,7 @@ from ddpm_lab.config.load import load_recipe
 from ddpm_lab.config.named_files import SWEEPS, find
 from ddpm_lab.config.yaml_reader import read_mapping
 from ddpm_lab.inference.trained_run import _read_shape
-from ddpm_lab.reports.comparison import lines
+from ddpm_lab.reports.comparison import rank
 from ddpm_lab.storage.checkpoints import Checkpoints
 from ddpm_lab.storage.images import unlike
 from ddpm_lab.storage.run_folder import RunFolder
@@ -110,7 +110,7 @@ READERS: dict[str, tuple[str, Callable[[Path], object]]] = {
     "gzipped IDX": ("x.gz", read_idx),
     "CIFAR-10": ("data_batch_1.bin", _a_binary_set),
     "Inception's weights": ("x.pth", lambda file: InceptionV3Features(weights=str(file))),
-    "measurements": ("x.evaluation.json", lambda file: list(lines([str(file.with_name("x.npz"))], "FID", None, None))),
+    "measurements": ("x.evaluation.json", lambda file: rank([str(file.with_name("x.npz"))], "FID", None, None)),
     "a study": ("sweeps/smoke/study.db", _a_study),
     "the lock of a study": ("sweeps/smoke/.lock", _a_study),
 }

@@ -22,7 +22,7 @@ from support.forks import Forks
 
 from ddpm_lab.cli.main import main
 from ddpm_lab.config.load import load_recipe
-from ddpm_lab.sweeps import sweep
+from ddpm_lab.sweeps import commands
 from ddpm_lab.sweeps.results import Row, plot, table
 from ddpm_lab.sweeps.sweep import Sweep
 from ddpm_lab.sweeps.ties import tied_with_best
@@ -54,11 +54,12 @@ def _table(folder: Path) -> list[dict[str, str]]:
 def test_a_grid_with_a_bad_combination_ends_in_a_table_and_a_plot(
     tmp_path: Path, forks: Forks, quick: Quick, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(sweep, "subprocess", SimpleNamespace(Popen=forks.in_place_of_python, DEVNULL=subprocess.DEVNULL))
+    monkeypatch.setattr(commands, "subprocess", SimpleNamespace(Popen=forks.in_place_of_python, DEVNULL=subprocess.DEVNULL))
     monkeypatch.chdir(tmp_path)
     rate = {"parameters": {"rate": {"parameters": {"peak": {"values": ["1e-3", -1.0]}}}}}
     file = _file(tmp_path, parameters={"loss": {"values": ["l1", "l2"]}, "train": rate})
-    assert main(["sweep", str(file), *FEW]) == 0
+    words = ["sweep", str(file), *FEW, "--confirm", "1", "--seeds", "1"]
+    assert main(words) == 0
     printed, said = capfd.readouterr()
     assert "trial 1 of 4: loss=l1 train.rate.peak=0.001" in said
     refusals = [line for line in said.splitlines() if "error: " in line]
@@ -75,8 +76,17 @@ def test_a_grid_with_a_bad_combination_ends_in_a_table_and_a_plot(
     with Image.open(tmp_path / "results/sweeps/few/plot.png") as plot:
         assert min(plot.size) > 300
 
-    again = quick("sweep", file, *FEW, cwd=tmp_path)
-    assert again.stdout == printed, "nothing is left to do, and nothing is done again"
+    (fresh,) = tmp_path.glob("results/smoke/*.seed1")
+    best, again = (load_recipe(str(path)).experiment for path in (tmp_path / rows[0]["run"], fresh))
+    assert (again.loss, again.seed, again.sampling.seed) == (best.loss, 1, 1)
+    value = json.loads((fresh / "result.json").read_text())["metrics"][0]["value"]
+    trials, confirmed = printed.split("\n\n")
+    assert confirmed.splitlines()[1].split()[:4] == ["1", rows[0]["trial"], rows[0]["FID/fashion_cnn"], f"{value:.4g}"]
+
+    done = quick(*words, cwd=tmp_path)
+    assert done.stdout.splitlines()[:5] == trials.splitlines()[:5], "nothing is left to do, and nothing is done again"
+    assert done.stdout.split("\n\n")[1] == confirmed
+    assert len(list(tmp_path.glob("results/smoke/*-few-*"))) == 3
     other = quick("sweep", file, *FEW, "seed=1", cwd=tmp_path)
     assert other.returncode == 2
     assert "was started with another few.yaml, other overrides or another budget" in other.stderr
