@@ -32,19 +32,19 @@ from registry.errors import BadInput
 N = 2000
 REPORT = REPORTS / "extractors/report.json"
 PAGE = Path("docs/evaluation.md")
-JUDGED = {"fashion_mnist": ("fashion_cnn", "fashion_vicreg"), "mnist": ("mnist_vicreg", "fashion_cnn")}
+EXTRACTORS = {"fashion_mnist": ("fashion_cnn", "fashion_vicreg"), "mnist": ("mnist_vicreg", "fashion_cnn")}
 CPU = torch.device("cpu")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("images", nargs="*", type=Path, help="uint8 arr_0 [N, 28, 28, 1], two files or more, all of the same N")
-    parser.add_argument("--data", choices=JUDGED, action="append", help="only this data set; what is known of others stays")
+    parser.add_argument("--data", choices=EXTRACTORS, action="append", help="only this data set; what is known of others stays")
     arguments = parser.parse_args()
     found: dict[str, Any] = {"faults": {}, "seconds": {}, "floors": {}, "sampled": None}
     found |= last_report("extractors") | {"n": N, "machine": surroundings(CPU)}
-    for name in arguments.data or JUDGED:
-        ready = _ready(DATASETS.configure(name, {})(), JUDGED[name])
+    for name in arguments.data or EXTRACTORS:
+        ready = _ready(DATASETS.configure(name, {})(), EXTRACTORS[name])
         found["floors"][name] = {one.name: one.floor(N)[0]["FID"].value for one in ready}
         found["faults"][name] = _faults(ready)
         found["seconds"][name] = {one.name: _seconds(one) for one in ready}
@@ -104,7 +104,7 @@ def _sampled(ready: list[Evaluator], files: list[Path]) -> dict[str, Any]:
 
 def _fault_table(found: dict[str, Any]) -> str:
     """FIDs over the floor's: how many times as far as real images."""
-    columns = [(data, name) for data, names in JUDGED.items() if data in found["faults"] for name in names]
+    columns = [(data, name) for data, names in EXTRACTORS.items() if data in found["faults"] for name in names]
     heads = [f"{data}, `{name}`" for data, name in columns]
     lines = [f"| held-out images, N = {found['n']:,} | {' | '.join(heads)} |", "| --- |" + " ---: |" * len(columns)]
     for fault in found["faults"][columns[0][0]]:

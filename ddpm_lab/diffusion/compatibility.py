@@ -103,18 +103,19 @@ def space_of_loss(experiment: Experiment, model: Model, objective: Objective, sh
 
     `shape` is that of an image.
     """
-    if objective.space is None:
+    space = experiment.loss_space
+    if space is None or objective.space is None:
         return None
     error = torch.linspace(-3, 3, math.prod(shape)).reshape(1, *shape)
     small, large = (objective.loss(scale * error, torch.zeros_like(error)).sum() for scale in (1, 2))
     if torch.isclose(large, 4 * small):
         return None
-    diffusion, loss, space = model.diffusion, experiment.loss.name, experiment.loss_space
+    diffusion, loss = model.diffusion, experiment.loss.name
     alpha, sigma = diffusion.path.at(_all(diffusion.path))
     one, zero = torch.ones_like(alpha), torch.zeros_like(alpha)
     there = objective.space.of(*diffusion.target.split(one, zero, alpha, sigma), alpha, sigma).abs()
     return (
-        f"{loss} of the error in {space.name if space else ''}, which is {float(there.min()):.3g} to {float(there.max()):.3g}"
+        f"{loss} of the error in {space.name}, which is {float(there.min()):.3g} to {float(there.max()):.3g}"
         f" times that of {experiment.target.name}; {loss} is no square, so no weighting of {experiment.target.name} is the same"
     )
 

@@ -10,10 +10,11 @@ from torch import nn
 
 from ddpm_lab.config.load import load_recipe
 from ddpm_lab.config.schema import Experiment, Start
+from ddpm_lab.storage.files import sha256
 from ddpm_lab.storage.measurement import RunResult, read_result
 from ddpm_lab.storage.results_folder import newest_finished
 from ddpm_lab.storage.run_folder import RunFolder
-from ddpm_lab.storage.starting_weights import StartingWeights
+from ddpm_lab.storage.starting_weights import StartingWeights, cost_of
 from registry.errors import BadInput, reason
 from registry.files import WEIGHTS, read_file
 
@@ -68,7 +69,7 @@ def digest_of(start: Start) -> str | None:
         return None
     file = folder.weights(_name(start, load_recipe(str(folder.experiment)).experiment))
     try:
-        return hashlib.sha256(read_file(file, WEIGHTS)).hexdigest()
+        return sha256(file)
     except OSError as error:
         raise BadInput(f"train.start: {file}: cannot be read ({error.strerror})") from None
 
@@ -98,7 +99,7 @@ def _cost(folder: RunFolder) -> tuple[int | None, float | None]:
             result = read_result(folder.result)
         else:
             (images, seconds), start = folder.series("train_seconds")[-1], folder.recorded_start()
-            before = (start.images, start.seconds) if start else (0, 0.0)
+            before = cost_of(start)
             result = RunResult((), images=images, training_seconds=seconds, images_before=before[0], seconds_before=before[1])
         return result.images_in_all, result.training_in_all
     except (OSError, BadInput, IndexError):

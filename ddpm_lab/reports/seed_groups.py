@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 from ddpm_lab.config.yaml_reader import read_mapping
 from ddpm_lab.reports.seed_noise import Pooled, pool_logs
 from ddpm_lab.storage.measurement import Interval, Measurement, read_measurements
+from ddpm_lab.storage.results_folder import runs
 from ddpm_lab.storage.run_folder import RESOLVED, RunFolder
 from registry.errors import BadInput
 from registry.files import PLUGIN, read_file
@@ -41,16 +42,22 @@ class Row:
         return "images, not seeds" if "sampler" in self.record.generation else "images"
 
 
-def noise_among(runs: Iterable[RunFolder], like: Measurement) -> Pooled:
-    """How much seeds differ, as far as the finished ones of these runs say that were measured like that."""
-    found = []
+def recorded(runs: Iterable[RunFolder]) -> Iterator[Named]:
+    """All values of these runs; those without a readable result have none."""
     for run in runs:
         try:
             records = read_measurements(run.result)
         except (OSError, BadInput):
             continue
-        found += [(str(run.path), one) for one in records if one.value is not None and one.fingerprint == like.fingerprint]
-    return rows_of(found)[1] if found else pool_logs([])
+        yield from ((str(run.path), one) for one in records if one.value is not None)
+
+
+def noise_beside(places: Iterable[Path], like: Measurement, without: Container[str] = ()) -> Pooled:
+    """How much seeds differ, as all runs say that lie beside these and were measured like that, but for those of these ids."""
+    beside = [run for folder in {place.parent for place in places} for run in runs(folder.parent, folder.name)]
+    found = recorded(run for run in beside if run.id not in without)
+    alike = [(name, one) for name, one in found if one.fingerprint == like.fingerprint]
+    return rows_of(alike)[1] if alike else pool_logs([])
 
 
 def rows_of(entries: Sequence[Named], noise: Pooled | None = None) -> tuple[list[Row], Pooled]:

@@ -30,6 +30,7 @@ from ddpm_lab.storage.json_text import write_json
 from ddpm_lab.storage.measurement import Measurement, RunResult, failures, plain
 from ddpm_lab.storage.results_folder import require_place
 from ddpm_lab.storage.run_folder import RunFolder
+from ddpm_lab.storage.starting_weights import cost_of
 from ddpm_lab.tracking.tracker import Tracker
 from ddpm_lab.training.trainer import Diverged
 from registry.errors import BadInput, reason
@@ -145,8 +146,7 @@ class Execution:
         sampler, sampling = self.callbacks.sampler(), self.experiment.sampling
         frames = sampler.trajectory(ROW, sampling.seed, sampler.labels(ROW), FRAMES)
         save_grid(self.folder.path / "denoising.png", frames.flatten(0, 1), columns=ROW)
-        costs, start = self.callbacks.costs, self.folder.recorded_start()
-        before = (start.images, start.seconds) if start else (0, 0.0)
+        costs, before = self.callbacks.costs, cost_of(self.folder.recorded_start())
         result = RunResult(
             tuple(results), self.folder.id, self.trainer.images, self.experiment.budget, self.prepared.model.parameters,
             self.prepared.flops_per_image, peak_gigabytes(self.prepared.device), self.trainer.seconds,

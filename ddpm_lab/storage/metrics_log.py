@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 
 from ddpm_lab.storage.json_text import from_json, to_json
@@ -26,6 +26,11 @@ class Row:
     images: int
     values: Mapping[str, float | None] = field(default_factory=dict)
     pictures: Mapping[str, Picture] = field(default_factory=dict)
+
+
+def series(rows: Iterable[Row], name: str) -> list[tuple[int, float]]:
+    """The values of that name over training, each with the number of images."""
+    return [(row.images, value) for row in rows if (value := row.values.get(name)) is not None]
 
 
 def to_line(row: Row) -> str:

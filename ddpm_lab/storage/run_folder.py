@@ -14,7 +14,7 @@ from ddpm_lab.runtime.environment import Environment
 from ddpm_lab.storage.files import write_text, write_whole
 from ddpm_lab.storage.json_text import from_json, read_record, to_json
 from ddpm_lab.storage.locks import take_lock
-from ddpm_lab.storage.metrics_log import Picture, Row, from_line, to_line
+from ddpm_lab.storage.metrics_log import Picture, Row, from_line, series, to_line
 from ddpm_lab.storage.starting_weights import StartingWeights
 from registry.beside import Plugin
 from registry.errors import BadInput
@@ -157,7 +157,7 @@ class RunFolder:
 
     def series(self, name: str) -> list[tuple[int, float]]:
         """The values of that name over training, each with the number of images."""
-        return [(row.images, value) for row in self.read_metrics() if (value := row.values.get(name)) is not None]
+        return series(self.read_metrics(), name)
 
     def keep_plugins(self, plugins: Sequence[Plugin]) -> tuple[str, ...]:
         """Write plugins down as they were run, each in a folder of its own with the modules beside it, and beside each file its

@@ -23,3 +23,8 @@ class StartingWeights:
         parts = [f"{len(names)} {what}" for names, what in ((self.left_out, "tensors newly initialised"),
                  (self.unused, "of its tensors find no place")) if names]  # fmt: skip
         return f"{self.weights} weights of {self.run}{cost}" + "".join(f"; {part}" for part in parts)
+
+
+def cost_of(start: StartingWeights | None) -> tuple[int | None, float | None]:
+    """Images and seconds of training before a run that starts so; none where it starts from no weights."""
+    return (start.images, start.seconds) if start else (0, 0.0)

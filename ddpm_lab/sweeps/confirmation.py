@@ -70,7 +70,7 @@ class Confirmation:
             Fresh(row.number, seed, (*arguments(study.values(trial)), *of_seed(seed)), f"{trial.user_attrs['id']}.seed{seed}")
             for row in self.trials
             for seed in self.seeds
-            if (trial := kept[row.number])
+            for trial in [kept[row.number]]
         ]
         self.failed: dict[str, int] = {}
 

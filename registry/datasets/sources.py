@@ -56,10 +56,16 @@ def from_folder_or_anywhere(
     title: str, folder: str | None, read: Callable[[Path], Arrays], sources: dict[str, Callable[[], Arrays]], verify: Verify,
     remedy: str,
 ) -> tuple[Arrays, str]:  # fmt: skip
-    """The arrays that `read` finds in the folder which the user names, else those `from_anywhere`; and where they are from."""
+    """The arrays that `read` finds in the folder which the user names, else those `from_anywhere`; and where they are from.
+
+    Raises:
+        BadInput: there is no such folder, or its arrays are not the data set's; or as above.
+    """
     if folder is None:
         return from_anywhere(title, sources, verify, remedy)
-    return verify(read(Path(folder).expanduser()), folder), folder
+    if not (place := Path(folder).expanduser()).is_dir():
+        raise BadInput(f"dataset.folder: no such folder '{folder}'")
+    return verify(read(place), folder), folder
 
 
 def _from_cache(cached: Path) -> Arrays:

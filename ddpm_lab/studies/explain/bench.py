@@ -9,8 +9,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from ddpm_lab.evaluation.accumulator import gather
-from ddpm_lab.evaluation.evaluator import BATCH, Evaluator
+from ddpm_lab.evaluation.evaluator import BATCH, Evaluator, measure
 from ddpm_lab.inference.sampling_overrides import as_described
 from ddpm_lab.storage.measurement import Interval
 from ddpm_lab.studies.explain import pixels
@@ -88,11 +87,9 @@ class Bench:
         """
         evaluator, (alone, _) = self._evaluator(way), self._looks(way)
         n, level = int(str(way["n"])), str(way["quantisation"])
-        sums = evaluator.sums(n, BLOCKS, None)
         before, spent = time.monotonic(), self.sampling.seconds
         batches = ((start, alone(pixels.quantised(images, level))) for start, images in self._images(way, n))
-        gather([sums], batches, n, "evaluating", passing=True)
-        measured = sums.measured()
+        (measured,) = measure([evaluator], batches, n, "evaluating", passing=True, blocks=BLOCKS)
         if measured.not_finite:
             raise BadInput(f"the features of {measured.not_finite:,} images are not finite")
         found = evaluator.all_values(measured)[METRICS.main]

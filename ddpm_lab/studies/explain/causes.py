@@ -11,7 +11,7 @@ from ddpm_lab.storage.measurement import Word
 from ddpm_lab.studies.explain import pixels
 from ddpm_lab.studies.explain.bench import Bench
 from ddpm_lab.studies.explain.factors import FACTORS, FEWEST, REFERENCES, Cause, changed
-from ddpm_lab.studies.explain.subject import Subject, trained_alike
+from ddpm_lab.studies.explain.subject import Subject, training_differences
 from registry.choice import Choice
 from registry.errors import BadInput
 from registry.features import FEATURES
@@ -61,9 +61,9 @@ def causes(base: Subject, goal: Subject, bench: Bench) -> tuple[list[Cause], lis
 def _beyond(base: Subject, goal: Subject) -> Iterator[NotTried]:
     """What no way of sampling or evaluating can change."""
     if base.run and goal.run:
-        told = {key: f"{key}: {old} -> {new}" for key, (old, new) in trained_alike(base.run, goal.run).items()}
+        told = [f"{one.key}: {one.old} -> {one.new}" for one in training_differences(base.run, goal.run)]
         if told:
-            yield NotTried(f"training ({', '.join(told.values())})", "needs training; `ddpm-lab verdict` tells what it does")
+            yield NotTried(f"training ({', '.join(told)})", "needs training; `ddpm-lab verdict` tells what it does")
     elif goal.record is None or "sampler" not in goal.way:
         yield NotTried(f"the network behind {goal.name}", "nothing is known of it and its training")
     yield NotTried("port and mode of an extractor", "there is one port of each, in evaluation mode")

@@ -53,8 +53,8 @@ class Tried(NamedTuple):
         return in_words(self.causes)
 
 
-def judge(causes: tuple[Cause, ...], found: Found, base: Found, goal: Found, noise: Noise) -> Tried:
-    """What a change comes to."""
+def outcome(causes: tuple[Cause, ...], found: Found, base: Found, goal: Found, noise: Noise) -> Tried:
+    """What a change does to the value."""
     share = math.log(found.value / base.value) / math.log(goal.value / base.value)
     exact = abs(found.value / goal.value - 1) < EXACT and goal.interval is not None
     return Tried(causes, found.value, found.interval, share, share > MOST and noise.hides(found, goal), exact)

@@ -11,12 +11,11 @@ from dataclasses import dataclass, replace
 import torch
 
 from ddpm_lab.inference.measuring import data_of_run
-from ddpm_lab.reports.seed_groups import noise_among
+from ddpm_lab.reports.seed_groups import noise_beside
 from ddpm_lab.runtime.console import clock, say
-from ddpm_lab.storage.results_folder import runs
 from ddpm_lab.studies.explain.bench import Bench, Found
 from ddpm_lab.studies.explain.causes import NotTried, causes
-from ddpm_lab.studies.explain.decide import Noise, Tried, judge, named, promising
+from ddpm_lab.studies.explain.decide import Noise, Tried, named, outcome, promising
 from ddpm_lab.studies.explain.factors import FACTORS, Cause, changed, in_words
 from ddpm_lab.studies.explain.subject import EVALUATED, Subject
 from registry.choice import Choice
@@ -145,7 +144,7 @@ class Search:
             except BadInput as error:
                 self.left.append(NotTried(text, str(error)))
                 continue
-            done.append(judge(several, found, before, wanted, self.noise))
+            done.append(outcome(several, found, before, wanted, self.noise))
             say(f"{text}: {self.base.number(before.value)} -> {self.base.number(found.value)}")
         self.tried += done
         return done
@@ -204,8 +203,7 @@ def _seeds(base: Subject, goal: Subject) -> float:
     if run and goal.run and run.folder.path.resolve() == goal.run.folder.path.resolve():
         return 0.0
     if run and base.record:
-        folder = run.folder.path.resolve()
-        noise = noise_among(runs(folder.parent.parent, folder.parent.name), base.record)
+        noise = noise_beside([run.folder.path.resolve()], base.record)
         if noise.freedom:
             return noise.half(2.0)
     return NORMAL * SEEDS * math.sqrt(2)

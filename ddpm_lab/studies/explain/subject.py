@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from ddpm_lab.config.layers import differences
+from ddpm_lab.config.layers import Difference, differences
 from ddpm_lab.config.yaml_reader import read_mapping
 from ddpm_lab.inference.trained_run import Run
 from ddpm_lab.storage.measurement import Interval, Measurement, Word, read_measurements
@@ -172,9 +172,9 @@ def _chosen(name: str, records: Sequence[Measurement], features: str | None, pre
     return found[features or (prefer if prefer in found else next(iter(found)))]
 
 
-def trained_alike(x: Run, y: Run) -> dict[str, tuple[object, object]]:
+def training_differences(x: Run, y: Run) -> list[Difference]:
     """The keys of training in which two runs differ, and their values in X and Y."""
     mine, theirs = (
         {key: value for key, value in read_mapping(run.folder.experiment).items() if key not in UNTRAINED} for run in (x, y)
     )
-    return {found.key: (found.old, found.new) for found in differences(mine, theirs)}
+    return list(differences(mine, theirs))
