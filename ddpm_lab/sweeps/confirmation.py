@@ -22,7 +22,7 @@ from ddpm_lab.storage.run_folder import RunFolder
 from ddpm_lab.sweeps.commands import Commands
 from ddpm_lab.sweeps.results import Row, best_first, protocols
 from ddpm_lab.sweeps.study import Study
-from ddpm_lab.sweeps.ties import measured, noise_around
+from ddpm_lab.sweeps.ties import measured, noise_around, repeated_id
 from ddpm_lab.sweeps.wandb_file import Metric, arguments
 from registry.errors import BadInput
 
@@ -67,7 +67,9 @@ class Confirmation:
         self.seeds = range(first, first + again.seeds)
         kept = {trial.number + 1: trial for trial in study.trials()}
         self.fresh = [
-            Fresh(row.number, seed, (*arguments(study.values(trial)), *of_seed(seed)), f"{trial.user_attrs['id']}.seed{seed}")
+            Fresh(
+                row.number, seed, (*arguments(study.values(trial)), *of_seed(seed)), repeated_id(trial.user_attrs["id"], seed)
+            )
             for row in self.trials
             for seed in self.seeds
             for trial in [kept[row.number]]

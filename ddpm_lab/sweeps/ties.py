@@ -7,6 +7,8 @@ from pathlib import Path
 
 from ddpm_lab.reports.seed_groups import Named, noise_beside, recorded, rows_of
 from ddpm_lab.reports.seed_noise import Pooled
+from ddpm_lab.storage.names import id_of
+from ddpm_lab.storage.results_folder import runs
 from ddpm_lab.storage.run_folder import RunFolder
 from ddpm_lab.sweeps.results import Row
 
@@ -17,7 +19,7 @@ def tied_with_best(rows: Sequence[Row], metric: str) -> str:
     entries = measured(numbers, metric)
     if len({record.fingerprint for _, record in entries}) != 1 or len(entries) < 2:
         return ""
-    noise = noise_around(entries)
+    noise = noise_around(entries, _chosen(numbers))
     if noise.freedom == 0:
         return "how much seeds differ is not known here, so the best trial may be so by its seed; try --confirm 3"
     ranked, _ = rows_of(entries, noise)
@@ -26,6 +28,19 @@ def tied_with_best(rows: Sequence[Row], metric: str) -> str:
     if len(best) == 1:
         return f"trial {best[0]} is better than all others by more than seeds make ({told})"
     return f"cannot be told from the best: trials {', '.join(map(str, best))} ({told})"
+
+
+def repeated_id(trial: str, seed: int | str) -> str:
+    """The id of the run that repeats the trial of that id with another seed."""
+    return f"{trial}.seed{seed}"
+
+
+def _chosen(paths: Iterable[str]) -> set[str]:
+    """Those that were run again with fresh seeds: chosen for their values, they say nothing of how much seeds differ."""
+    places = [Path(path) for path in paths]
+    ids = {id_of(run.id) or "" for folder in {place.parent for place in places} for run in runs(folder.parent, folder.name)}
+    repeated = {one.rpartition(repeated_id("", ""))[0] for one in ids}
+    return {place.name for place in places if id_of(place.name) in repeated}
 
 
 def measured(names: Iterable[str], metric: str) -> list[Named]:
