@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import signal
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from ddpm_lab.runtime.launcher import launched
 
 BAD_INPUT, FAILURE = 2, 1
+PR_SET_PDEATHSIG = 1  # as in linux/prctl.h
 
 
 class Interrupted(Exception):
@@ -24,6 +27,23 @@ class Interrupted(Exception):
 
 class NotFinite(RuntimeError):
     """Sampled images, or their features, hold NaN or infinite numbers; as uint8 such images would look like any others."""
+
+
+def stop_with_parent() -> Callable[[], None] | None:
+    """For `preexec_fn` of a process: it gets SIGTERM when this one ends, also where that is killed and cannot pass on a signal.
+
+    The kernel does that on Linux, for the thread that starts it; on other systems such a process runs to its end.
+    """
+    if sys.platform != "linux":
+        return None
+    prctl, parent = ctypes.CDLL(None).prctl, os.getpid()  # looked up before the fork, where other threads may hold locks
+
+    def ask() -> None:
+        prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() != parent:  # it ended before that
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    return ask
 
 
 SAME_REQUEST = 3.0  # seconds: torchrun passes on the Ctrl-C that the terminal has sent already

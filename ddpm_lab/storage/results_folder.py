@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -78,6 +79,15 @@ def runs(results: Path, experiment: str | None = None) -> list[RunFolder]:
 def with_id(results: Path, experiment: str | None, run_id: str) -> RunFolder | None:
     """The newest run with exactly that id, of an experiment or of any (None); None where there is none."""
     return next((folder for folder in runs(results, experiment) if id_of(folder.id) == run_id), None)
+
+
+def wait_until_free(results: Path, run_id: str, seconds: float = 60.0) -> None:
+    """Until no process has the run of that id, or so long: whose parent was killed, it may still be saving."""
+    run, end = with_id(results, None, run_id), time.monotonic() + seconds
+    while run is not None and not run.hold() and time.monotonic() < end:
+        time.sleep(0.1)
+    if run is not None:
+        run.release()
 
 
 def newest_unfinished(results: Path, experiment: str) -> RunFolder | None:

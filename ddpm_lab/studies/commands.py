@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
 import subprocess
 import sys
 
 from ddpm_lab.runtime import live_runs
-from ddpm_lab.runtime.signals import Interrupted
+from ddpm_lab.runtime.signals import Interrupted, stop_with_parent
 
 STOPPED = {128 + number for number in (signal.SIGINT, signal.SIGTERM)}
-PR_SET_PDEATHSIG = 1  # as in linux/prctl.h
 
 
 class Lab:
@@ -23,13 +21,13 @@ class Lab:
         self.device = ["--device", device] if device else []
 
     def __call__(self, *words: str) -> int:
-        """Its exit status. If this process is killed, so is the command; its checkpoint is where the next one resumes.
+        """Its exit status. If this process is killed, the command is asked to stop, and saves.
 
         Raises:
             Interrupted: SIGINT or SIGTERM stopped it.
         """
         command = [sys.executable, "-m", "ddpm_lab", *words, *self.device]
-        child = subprocess.Popen(command, env=self.env, preexec_fn=_die_with_parent)
+        child = subprocess.Popen(command, env=self.env, preexec_fn=stop_with_parent())
         usual = signal.signal(signal.SIGTERM, lambda *_: child.terminate())  # the run saves, and says so by its status
         try:
             status = child.wait()
@@ -40,8 +38,3 @@ class Lab:
         if status in STOPPED:
             raise Interrupted(status - 128)
         return status
-
-
-def _die_with_parent() -> None:
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)

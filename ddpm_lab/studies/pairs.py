@@ -19,7 +19,7 @@ from ddpm_lab.inference.trained_run import describe_generation
 from ddpm_lab.runtime.device import pick_device, pick_precision
 from ddpm_lab.storage.json_text import read_json, write_json
 from ddpm_lab.storage.measurement import Measurement, RunResult, read_measurements, read_result
-from ddpm_lab.storage.results_folder import with_id
+from ddpm_lab.storage.results_folder import wait_until_free, with_id
 from ddpm_lab.storage.run_folder import RunFolder
 from ddpm_lab.studies.commands import Lab
 from ddpm_lab.studies.question import Question, Side
@@ -92,6 +92,7 @@ class Work:
             Interrupted: SIGINT or SIGTERM came.
         """
         begun = time.monotonic()
+        wait_until_free(self.results, self.source.id)
         try:
             self.status = lab(*self._words())
         finally:

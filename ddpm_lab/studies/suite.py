@@ -11,7 +11,7 @@ from ddpm_lab.runtime.host import pick_threads
 from ddpm_lab.runtime.signals import FAILURE
 from ddpm_lab.storage.json_text import read_json, write_json
 from ddpm_lab.storage.names import require_study_name
-from ddpm_lab.storage.results_folder import with_id
+from ddpm_lab.storage.results_folder import wait_until_free, with_id
 from ddpm_lab.studies import report, suite_file, wandb_run
 from ddpm_lab.studies.commands import Lab
 from ddpm_lab.studies.suite_file import Cell, Suite
@@ -73,6 +73,7 @@ def _run(cell: Cell, folder: Path, lab: Lab) -> None:
     done = with_id(folder, None, cell.id)
     known = failures(folder)
     if done is None or not done.finished:
+        wait_until_free(folder, cell.id)
         status = lab("run", *cell.words, "--id", cell.id, "--results", os.fspath(folder))
         known.pop(cell.id, None)
         if status == 0 and not ((done := with_id(folder, None, cell.id)) and done.finished):

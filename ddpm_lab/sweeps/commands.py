@@ -8,11 +8,13 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from types import FrameType
 
 from ddpm_lab.runtime import live_runs
 from ddpm_lab.runtime.console import say
-from ddpm_lab.runtime.signals import Interrupted
+from ddpm_lab.runtime.signals import Interrupted, stop_with_parent
+from ddpm_lab.storage.results_folder import wait_until_free
 from ddpm_lab.sweeps.wandb_file import ARGUMENTS, SweepFile
 
 INTERRUPTED = {128 + number for number in (signal.SIGINT, signal.SIGTERM)}
@@ -21,9 +23,9 @@ INTERRUPTED = {128 + number for number in (signal.SIGINT, signal.SIGTERM)}
 class Commands:
     """Starts them as the sweep file says, all with the same number of threads, and passes on the signals that come."""
 
-    def __init__(self, plan: SweepFile, name: str, more: Sequence[str], threads: int) -> None:
+    def __init__(self, plan: SweepFile, name: str, more: Sequence[str], threads: int, results: Path) -> None:
         """`more`: what every command ends with."""
-        self.plan, self.name, self.more = plan, name, more
+        self.plan, self.name, self.more, self.results = plan, name, more, results
         self.environment = {
             **os.environ, "WANDB_RUN_GROUP": os.environ.get("WANDB_RUN_GROUP", name), live_runs.FIXED: str(threads)
         }  # fmt: skip
@@ -32,8 +34,11 @@ class Commands:
 
     def start(self, words: Sequence[str], run_id: str) -> subprocess.Popen[bytes]:
         """The run of that id, with these words in the place of the sweep's parameters; begun, or resumed."""
+        wait_until_free(self.results, run_id)
         command = [*self._command(words), *self.more, "--id", run_id]
-        self._child = subprocess.Popen(command, env=self.environment, stdin=subprocess.DEVNULL)
+        self._child = subprocess.Popen(
+            command, env=self.environment, stdin=subprocess.DEVNULL, preexec_fn=stop_with_parent()
+        )  # fmt: skip
         return self._child
 
     def stopped(self, status: int) -> bool:

@@ -61,7 +61,7 @@ class Sweep:
             " give the file another name to start again"
         )
         self.study = Study(self.folder, self.plan, self.metric, identity, conflict)
-        self.commands = Commands(self.plan, self.name, more, self.study.threads)
+        self.commands = Commands(self.plan, self.name, more, self.study.threads, results)
 
     def execute(self) -> None:
         """Run what is left of the trials, then show the table and plot it; then run the best again where that is asked for.

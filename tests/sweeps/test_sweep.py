@@ -93,8 +93,8 @@ def test_a_grid_with_a_bad_combination_ends_in_a_table_and_a_plot(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGKILL], ids=lambda signum: signum.name)
-def test_an_interrupted_sweep_goes_on_where_it_was(tmp_path: Path, signum: signal.Signals) -> None:
+@pytest.mark.parametrize("how", ["SIGTERM", "SIGKILL", "SIGKILL of all"])
+def test_an_interrupted_sweep_goes_on_where_it_was(tmp_path: Path, how: str) -> None:
     file = _file(tmp_path, method="random", run_cap=3, parameters={"train.rate.peak": {"min": 1e-4, "max": 1e-3}})
     few = ["train.images=3200", "train.checkpoint_every=160", *FEW[1:], "evaluate.every=null"]
     command = [sys.executable, "-m", "ddpm_lab", "sweep", str(file), *few]
@@ -104,12 +104,13 @@ def test_an_interrupted_sweep_goes_on_where_it_was(tmp_path: Path, signum: signa
     while not list(tmp_path.glob("results/smoke/*-few-1/checkpoints/*.sha256")):
         assert time.monotonic() < deadline
         time.sleep(0.05)
-    if signum == signal.SIGKILL:
-        os.killpg(first.pid, signum)  # the machine goes down
+    if how == "SIGKILL of all":
+        os.killpg(first.pid, signal.SIGKILL)  # the machine goes down
     else:
-        first.send_signal(signum)
-    first.wait(60)
-    assert first.returncode == {signal.SIGTERM: 143, signal.SIGKILL: -9}[signum]
+        first.send_signal(signal.Signals[how])
+    _, said = first.communicate(timeout=60)  # until its trial has ended too
+    assert first.returncode == (143 if how == "SIGTERM" else -9)
+    assert ("everything is saved" in said) == (how != "SIGKILL of all")
     done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert "resuming" in done.stderr
