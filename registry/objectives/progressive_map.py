@@ -1,11 +1,54 @@
-"""Progressive distillation into a flow map."""
+"""Distillation into a flow map."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
+from registry.averages import Decay
 from registry.objectives import CLEAN, OBJECTIVES, Batch, Learner, ObjectiveTraits
-from registry.objectives.progressive import one_step, start_of_step, teacher_of_stages
+from registry.objectives.progressive import one_step, start_of_step
+from registry.objectives.straight import tau, velocity
 from registry.options import Count, Fraction
+from registry.traits import Options
+
+
+def stage_at(progress: float, first: float, halvings: int) -> int:
+    """0 while the solver is learned, for the share `first` of the training; then 1 to `halvings`, of equal length."""
+    return 0 if progress < first else 1 + min(halvings - 1, int((progress - first) / (1 - first) * halvings))
+
+
+def teacher_of_stages(options: Options, images: int) -> Decay:
+    """The student itself, as it was when its present stage began."""
+    first, halvings = float(options["first"]), int(options["halvings"])
+
+    def decay(seen: int, batch: int) -> float:
+        return float(stage_at(seen / images, first, halvings) == stage_at((seen - batch) / images, first, halvings))
+
+    return decay
+
+
+def solved(field: Callable[[Tensor, Tensor], Tensor], z: Tensor, levels: list[Tensor], at: list[Tensor]) -> Tensor:
+    """z [B, C, H, W] at the last of the levels: dz / dtau = field(z, level) from the first on, with one evaluation a step.
+
+    Adams and Bashforth's method of second order for uneven steps (Hairer, Norsett & Wanner 1993, section III.5), whose first
+    step is Heun's and shares its second evaluation with the next step. `at` holds the levels' tau [B, 1, 1, 1].
+    """
+    before, now = field(z, levels[0]), None
+    for k in range(len(levels) - 1):
+        h = at[k + 1] - at[k]
+        if now is None:
+            now = field(z + h * before, levels[1])
+            z = z + h * (before + now) / 2
+        else:
+            now = now if k == 1 else field(z, levels[k])
+            share = h / (2 * (at[k] - at[k - 1]))
+            z, before = z + h * ((1 + share) * now - share * before), now
+    return z
 
 
 @OBJECTIVES.register(
@@ -13,32 +56,40 @@ from registry.options import Count, Fraction
     ObjectiveTraits(network=frozenset({"flow_map"}), second_level=True, teacher=teacher_of_stages),
 )
 def progressive_map(
-    learner: Learner, batch: Batch, *, steps: Count = 32, halvings: Count = 5, keep: Fraction = 0.3
+    learner: Learner, batch: Batch, *, jumps: Count = 4, halvings: Count = 2, solver_steps: Annotated[int, Field(ge=2)] = 4,
+    first: Annotated[float, Field(ge=0, lt=1)] = 0.6, keep: Fraction = 0.5,
 ) -> Tensor:  # fmt: skip
-    """Progressive distillation (Salimans & Ho 2022) of a network that is told where a jump ends, and so keeps the shorter ones.
+    """A denoiser becomes a flow map of `jumps` jumps, which then become half as many, and half again.
 
-    One network then serves steps / 2, steps / 4 ... steps / 2^halvings steps. A share of the images, `keep`, repeats a jump of
-    an earlier stage, as the teacher makes it; the others learn two jumps of the teacher as one. The idea of the share has no
-    source.
+    For the share `first` of the training each jump learns `solver_steps` steps of an ODE solver with the denoiser that training
+    began from (Luhman & Luhman 2021, of a whole solution). Then one jump learns to be two (Salimans & Ho 2022), `halvings`
+    times; of the images a share, `keep`, repeats a jump of an earlier stage as the teacher makes it. The network is told where
+    a jump ends, and so one network serves `jumps`, jumps / 2 ... jumps / 2^halvings steps. The shares have no source.
     """
-    stage = int(learner.progress * halvings)
+    stage = stage_at(learner.progress, first, halvings)
     earlier = learner.uniform("earlier jump") < (keep if stage else 0.0)
     which = torch.where(earlier, torch.floor(learner.uniform("which stage") * stage), float(stage))
-    stride = learner.path.steps / (steps / 2 ** (1 + which)).floor().clamp(min=1)
+    stride = learner.path.steps / (jumps / 2**which).floor().clamp(min=1)
     t = start_of_step(learner, batch.level, stride)
     end = t - stride
     end = torch.where(end < CLEAN / 2, CLEAN, end)  # rounding may leave it above
-    halfway = torch.where(earlier, end, t - stride / 2).clamp(min=CLEAN)
-
-    def jump(x: Tensor, level: Tensor, to: Tensor) -> Tensor:
-        x0, eps = learner.split(learner.teacher(x, level, batch.y, to), x, level)
-        alpha, sigma = learner.point(to)
-        return alpha * x0 + sigma * eps
-
     alpha, sigma = learner.point(t)
     x_t = alpha * batch.x0 + sigma * batch.eps
-    x_middle = jump(x_t, t, halfway)
-    # An earlier jump has arrived; what is computed for it beyond is not used.
-    x_s = torch.where(earlier[:, None, None, None], x_middle, jump(x_middle, halfway.clamp(min=0.0), end))
-    x0, eps = one_step(learner, x_t, t, x_s, end)
+    z = x_t / (alpha + sigma)
+    if stage == 0:
+        # A network that is not told of another level than its own gives the velocity there.
+        levels = [t + (end - t) * (k / solver_steps) for k in range(solver_steps)] + [end]
+        at = [tau(learner, level) for level in levels]
+        z = solved(lambda z, level: velocity(learner, learner.teacher, z, level, batch.y, level), z, levels, at)
+    else:
+        halfway = torch.where(earlier, end, t - stride / 2).clamp(min=CLEAN)
+        arrived = _jump(learner, batch, z, t, halfway)
+        # An earlier jump has arrived; what is computed for it beyond is not used.
+        z = torch.where(earlier[:, None, None, None], arrived, _jump(learner, batch, arrived, halfway.clamp(min=0.0), end))
+    alpha, sigma = learner.point(end)
+    x0, eps = one_step(learner, x_t, t, (alpha + sigma) * z, end)
     return learner.loss(learner.predict(x_t, t, batch.y, end), x0, eps, x_t, batch, t)
+
+
+def _jump(learner: Learner, batch: Batch, z: Tensor, level: Tensor, to: Tensor) -> Tensor:
+    return z + (tau(learner, to) - tau(learner, level)) * velocity(learner, learner.teacher, z, level, batch.y, to)

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from registry.objectives import OBJECTIVES, Batch
+from registry.objectives.progressive_map import stage_at
 from registry.path import NoisePath
 from registry.schedules import SCHEDULES
 from registry.targets import TARGETS
@@ -193,20 +194,71 @@ def test_the_teacher_of_a_progressive_student_is_the_student_of_the_stage_before
     assert {decay(seen, 64) for seen in range(64, 6401, 64)} == {0.0, 1.0}
 
 
+def _map_learned(path: str, earlier: float, progress: float, **options: float) -> tuple[Tensor, Tensor, int]:
+    """Where a jump is asked to lead, where the flow leads, and how many jumps there are."""
+    learner = Exact(PATHS[path], progress=progress, drawn={"earlier jump": earlier, "which stage": 0.3})
+    learner.expected("progressive_map", 640.0, **options)
+    ((x0, eps, x_t, level),) = learner.seen
+    stage = stage_at(progress, float(options["first"]), int(options["halvings"]))
+    stage = int(0.3 * stage) if earlier < options["keep"] and stage else stage
+    end = level - 1000 / (options["jumps"] / 2**stage)
+    end = torch.where(end < -0.5, -1.0, end)
+    alpha, sigma = learner.point(end)
+    (_, size), (_, there) = learner._size(level), learner._size(end)
+    at, of = learner.point(level)
+    torch.testing.assert_close(at * x0 + of * eps, x_t)
+    return (alpha * x0 + sigma * eps) / (alpha + sigma), x_t / (at + of) * there / size, stage
+
+
 @pytest.mark.parametrize("path", ["cosine", "flow", "edm"])
 @pytest.mark.parametrize("earlier", [0.0, 0.9])
 def test_a_jump_of_a_distilled_map_is_two_of_the_flow(path: str, earlier: float) -> None:
     """The flow's own map is the fixed point: its jumps are what they are asked to be, at every stage."""
-    for progress in (0.1, 0.5, 0.9):
-        learner = Exact(PATHS[path], progress=progress, drawn={"earlier jump": earlier, "which stage": 0.3})
-        learner.expected("progressive_map", 640.0, steps=32, halvings=5, keep=0.5)
-        ((x0, eps, x_t, level),) = learner.seen
-        stage = int(progress * 5)
-        count = 32 // 2 ** (1 + (int(0.3 * stage) if earlier < 0.5 and stage else stage))
-        end = level - 1000 / count
-        alpha, sigma = learner.point(end)
-        (tau, size), (_, there) = learner._size(level), learner._size(end)
-        at, of = learner.point(level)
-        torch.testing.assert_close((alpha * x0 + sigma * eps) / (alpha + sigma), x_t / (at + of) * there / size)
-        torch.testing.assert_close(at * x0 + of * eps, x_t)
-        assert float(tau.min()) > 0
+    for progress in (0.7, 0.9):
+        asked, flow, _ = _map_learned(path, earlier, progress, jumps=16, halvings=4, first=0.6, keep=0.5)
+        torch.testing.assert_close(asked, flow)
+
+
+@pytest.mark.parametrize("path", ["cosine", "flow", "edm"])
+def test_the_first_jumps_of_a_distilled_map_are_the_solution_of_the_flow_to_second_order(path: str) -> None:
+    def error(steps: int) -> float:
+        asked, flow, _ = _map_learned(path, 0.9, 0.1, jumps=8, halvings=1, first=0.6, keep=0.5, solver_steps=steps)
+        return float((asked - flow).abs().max() / flow.abs().max())
+
+    assert error(16) < 0.01
+    assert 3 < error(16) / error(32) < 5.5
+
+
+def test_a_distilled_map_learns_the_solver_first_and_then_halves_its_jumps() -> None:
+    assert [stage_at(k / 10, 0.6, 2) for k in range(11)] == [0] * 6 + [1, 1, 2, 2, 2]
+    teacher = OBJECTIVES.part("progressive_map").traits.teacher
+    assert teacher is not None
+    decay = teacher({"first": 0.6, "halvings": 2}, 6400)
+    assert [seen for seen in range(64, 6401, 64) if decay(seen, 64) == 0] == [3840, 5120]
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_autoguided_targets_lead_as_far_beyond_the_mean_as_they_say(path: str) -> None:
+    """The network's factor f is stationary where f = 1 + (scale - 1) (f - g), of a guide whose factor is g."""
+
+    class Guided(Exact):
+        def teacher(self, x_t: Tensor, level: Tensor, y: Tensor | None, to: Tensor | None = None) -> Tensor:
+            return 0.8 * self.frozen(x_t, level, y, to)
+
+    for scale, factor in ((1.0, 1.0), (1.5, 1.2), (1.75, 1.6)):
+        for off, sign in ((-0.05, -1), (0.0, 0), (0.05, 1)):
+            there = torch.tensor(factor + off, dtype=torch.float64, requires_grad=True)
+            learner = Guided(PATHS[path], kind="denoiser", factor=there, progress=0.7)
+            loss, slope = learner.expected("autoguided", 700.0, scale=scale, guide=0.25, begin=0.6)
+            assert slope == pytest.approx(0, abs=1e-9 * loss) if not sign else slope * sign > 1e-6 * loss
+    learner = Guided(PATHS[path], kind="denoiser", progress=0.5)
+    plain = Guided(PATHS[path], kind="denoiser").expected("denoising", 700.0)
+    assert learner.expected("autoguided", 700.0, scale=1.5, guide=0.25, begin=0.6) == pytest.approx(plain)
+
+
+def test_the_guide_is_an_average_that_stops() -> None:
+    teacher = OBJECTIVES.part("autoguided").traits.teacher
+    assert teacher is not None
+    decay = teacher({"guide": 0.25}, 6400)
+    assert [decay(seen, 64) == 1.0 for seen in (64, 800, 1600, 1664, 6400)] == [False, False, False, True, True]
+    assert decay(1600, 64) == pytest.approx(0.5 ** (64 / 160))  # half of it is forgotten in a tenth of the images

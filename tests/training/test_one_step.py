@@ -24,7 +24,7 @@ OBJECTIVES = {
     "{name: consistency, huber: 0, stages: 8}": ["sampling.sampler=consistency", *SLOWLY],
     "{name: shortcut, share: 0.75, doublings: 4}": ["sampling.sampler=flow_map", "train.images=1024000"],
     "{name: progressive, steps: 32, halvings: 5}": ["sampling.sampler=ddim"],
-    "{name: progressive_map, steps: 32, halvings: 5}": ["sampling.sampler=flow_map"],
+    "{name: progressive_map, solver_steps: 8}": ["sampling.sampler=flow_map"],
 }
 
 
