@@ -1,32 +1,44 @@
 """ddpm_lab: a bench for denoising diffusion models of images.
 
-import ddpm_lab
-images = ddpm_lab.load("results/latest").sample(16)
+import ddpm_lab as lab
+
+run = lab.train("cosine_l2", images=20_000)
+run.sample(16, steps=20)
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import importlib
+from typing import TYPE_CHECKING, Any
 
 from ddpm_lab.runtime.openmp import limit_spin
 from registry.errors import BadInput
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from ddpm_lab.api.calls import compare, load, picture, train, verdict
+    from ddpm_lab.api.parts import parts
+    from ddpm_lab.api.run import Run
 
-    from ddpm_lab.inference.trained_run import Run
+    __version__: str
 
-__all__ = ["BadInput", "load"]
+__all__ = ["BadInput", "Run", "compare", "load", "parts", "picture", "train", "verdict"]
 
 limit_spin()  # here, because whatever of the lab is imported first, this file runs before it, and so before torch
 
+# Torch is imported when one of these is first used, not with the package.
+_PLACES = {"parts": "ddpm_lab.api.parts", "Run": "ddpm_lab.api.run"}
+_PLACES |= dict.fromkeys(("compare", "load", "picture", "train", "verdict"), "ddpm_lab.api.calls")
 
-def load(run: str | Path, device: str | None = None) -> Run:
-    """Open a run's folder, to sample images from it.
 
-    Raises:
-        BadInput: there is no such run, or a part of it is missing or damaged.
-    """
-    from ddpm_lab.inference.trained_run import Run  # torch is imported when a run is opened, not with the package
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
 
-    return Run(run, device)
+        return version("ddpm_lab")
+    if name in _PLACES:
+        return getattr(importlib.import_module(_PLACES[name]), name)
+    raise AttributeError(f"module 'ddpm_lab' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_PLACES, "__version__"])

@@ -14,7 +14,6 @@ from matplotlib.figure import Figure
 
 import ddpm_lab
 from ddpm_lab.storage.images import save_grid
-from registry.choice import Choice
 from registry.plugins import REGISTRIES
 from registry.weightings import per_log_snr
 
@@ -78,9 +77,7 @@ def sampler(run: ddpm_lab.Run, name: str, file: Path) -> None:
     """A row for each number of steps, the same noise in each column."""
     rows = []
     for steps in STEPS:
-        options = REGISTRIES["samplers"].check(name, {})
-        changed = {"sampler": Choice(name, options), "grid": Choice(GRIDS.get(name, "uniform"), {}), "steps": steps, "seed": 1}
-        rows.append(run.sample(IMAGES, sampling=run.experiment.sampling.model_copy(update=changed)))
+        rows.append(run.sample(IMAGES, sampler=name, schedule=GRIDS.get(name, "uniform"), steps=steps, seed=1))
     save_grid(file, torch.cat(rows), columns=IMAGES)
 
 

@@ -26,22 +26,16 @@ def lines(category: str | None = None) -> Iterator[str]:
     Raises:
         BadInput: no category has that name.
     """
-    from registry.plugins import REGISTRIES, load_installed
+    from ddpm_lab.api.parts import parts
+    from registry.plugins import REGISTRIES
 
     if category == "experiments":
         yield from _experiments()
         return
-    load_installed()
     if category is not None and category not in REGISTRIES:
         raise BadInput(f"list: no category named '{category}'; {did_you_mean(category, [*REGISTRIES, 'experiments'])}")
-    for name, parts in REGISTRIES.items():
-        if category in (None, name):
-            yield name
-            for part in parts:
-                yield f"  {part.name:<16} {part.summary}"
-                for option, text in part.options().items():
-                    yield f"  {'':<16}   {option}: {text}"
-            yield ""
+    for name in REGISTRIES if category is None else [category]:
+        yield from (name, *parts(name).lines(), "")
 
 
 def _experiments() -> Iterator[str]:

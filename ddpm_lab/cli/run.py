@@ -7,7 +7,6 @@ import os
 
 from ddpm_lab.cli.arguments import add, add_experiment
 from ddpm_lab.runtime import live_runs
-from ddpm_lab.runtime.terminal import without_hangup
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,26 +26,11 @@ def execute(arguments: argparse.Namespace) -> None:
 
 def _execute(arguments: argparse.Namespace) -> None:
     from ddpm_lab.config.load import load_recipe
-    from ddpm_lab.runner.resume import require_same
-    from ddpm_lab.runner.run import begin
-    from ddpm_lab.runtime import distributed
-    from ddpm_lab.runtime.console import say
-    from ddpm_lab.runtime.device import pick_device
-    from ddpm_lab.runtime.launcher import restarted
-    from ddpm_lab.storage.names import require_id
-    from ddpm_lab.storage.results_folder import with_id
+    from ddpm_lab.runner.run import train
 
     recipe = load_recipe(arguments.experiment, arguments.overrides, arguments.budget)
     # A sweep's agent names the run; it hands a trial that was preempted out again under the same name.
     option, run_id = "--id", arguments.id
     if run_id is None and "WANDB_SWEEP_ID" in os.environ:
         option, run_id = "WANDB_RUN_ID", os.environ.get("WANDB_RUN_ID") or None
-    if run_id is not None:
-        require_id(run_id, option)
-    if run_id and (done := with_id(arguments.results, recipe.name, run_id)) and done.finished:
-        require_same(done, recipe, "--id")
-        say(f"{done.path} is finished already; nothing to do")
-        return
-    device = pick_device(arguments.device)
-    with without_hangup(), distributed.processes(device):
-        begin(recipe, arguments.results, device, arguments.resume or restarted(), run_id).execute()
+    train(recipe, arguments.results, arguments.device, resume=arguments.resume, run_id=run_id, option=option)

@@ -49,7 +49,7 @@ def _execute(arguments: argparse.Namespace) -> None:
         if (path := getattr(arguments, option)) is not None:
             _require_writable(path, f"--{option}", suffix)
     chosen = None if arguments.label is None else class_number(arguments.label, run.shape.class_names)
-    images, labels = run.sample_with_labels(arguments.n, chosen=chosen, sampling=sampling)
+    images, labels = run.images(arguments.n, sampling, None if chosen is None else [chosen])
     if not is_main():
         return
     generation = run.generation(sampling, sampling.seed)

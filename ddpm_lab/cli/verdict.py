@@ -40,29 +40,20 @@ def execute(arguments: argparse.Namespace) -> None:
 
 
 def _execute(arguments: argparse.Namespace) -> None:
-    from ddpm_lab.runtime.console import say
-    from ddpm_lab.runtime.device import pick_device
     from ddpm_lab.storage.json_text import to_json
     from ddpm_lab.storage.measurement import plain
-    from ddpm_lab.storage.results_folder import require_place
-    from ddpm_lab.studies import verdict_file, verdict_record
-    from ddpm_lab.studies.preparation import examine
+    from ddpm_lab.studies import verdict_file
     from ddpm_lab.studies.question import ask
-    from ddpm_lab.studies.verdict import Trial
+    from ddpm_lab.studies.verdict import decide
 
     given = arguments.metric, arguments.margin, arguments.alpha
     question = ask(arguments.a, arguments.b, arguments.overrides, arguments.budget, *given)
     results = arguments.results
-    for side in (question.a, question.b):
-        require_place(results, side.recipe.name)
-    verdict_file.read(results)  # one that cannot be read is found out now
-    for line in list(examine(question, pick_device(arguments.device))):
-        say(line)
-    verdict = Trial(question, results, arguments.device, arguments.pairs, arguments.minutes).execute()
+    verdict = decide(question, results, arguments.device, arguments.pairs, arguments.minutes)
     if arguments.json:
         print(to_json(plain(verdict) | {"verdicts": len(verdict_file.read(results))}, indent=2))
     else:
-        print("\n".join([*verdict_record.lines(verdict), "", verdict_file.place(results, verdict.question)]))
+        print("\n".join([*verdict.lines(), "", verdict_file.place(results, verdict.question)]))
 
 
 def _pairs(text: str) -> int:

@@ -47,11 +47,15 @@ def find(name: str) -> Path:
     return record if named_files.is_file(record) else named_files.find("experiment", name, EXPERIMENTS)
 
 
-def load_recipe(name: str, overrides: Iterable[str] = (), budget: str | None = None) -> Recipe:
+def load_recipe(
+    name: str, overrides: Iterable[str] = (), budget: str | None = None, settings: Tree | None = None,
+    caller: str = COMMAND_LINE,
+) -> Recipe:  # fmt: skip
     """Read an experiment with all that it extends, its budget and the overrides `key=value`, and validate it.
 
-    Layers, the later ones winning: the budget, the chain of `extends` from its root, the overrides. So a budget fills in
-    what the recipe itself leaves open.
+    Layers, the later ones winning: the budget, the chain of `extends` from its root, the overrides, `settings` as a file would
+    have them. So a budget fills in what the recipe itself leaves open. Messages name `caller` where one of the last two is
+    wrong.
 
     Raises:
         BadInput: anything is wrong, in one line that names the file, the key, the value and the remedy.
@@ -69,8 +73,9 @@ def load_recipe(name: str, overrides: Iterable[str] = (), budget: str | None = N
         tree.values["budget"] = found.stem
     for origin, layer in reversed(chain):
         tree.merge(layer, str(origin))
-    tree.merge(layer_of(overrides), COMMAND_LINE)
-    plugins = _load_plugins(tree, file)
+    tree.merge(layer_of(overrides, caller), caller)
+    tree.merge(settings or {}, caller)
+    plugins = _load_plugins(tree, file, caller)
     # A run's folder, perhaps by way of `results/latest`, is named after its experiment.
     experiment_name = file.resolve().parent.parent.name if file.name == RESOLVED else file.stem
     return Recipe(experiment_name, _validate(tree, str(file)), plugins)
@@ -128,14 +133,14 @@ def _budget_file(chain: list[tuple[Path, Tree]], budget: str | None) -> Path | N
     raise BadInput(f"no budget named '{budget}'; {did_you_mean(budget, known)}")
 
 
-def _load_plugins(tree: Layers, file: Path) -> tuple[Plugin, ...]:
+def _load_plugins(tree: Layers, file: Path, caller: str) -> tuple[Plugin, ...]:
     load_installed()
     named = tree.values.get("plugins") or []
     if not isinstance(named, list) or not all(isinstance(item, str) for item in named):
         raise BadInput(f"{tree.origin_of('plugins', str(file))}: plugins: a list of paths was expected, not {named!r}")
     origin = tree.origin_of("plugins", str(file))
-    # A path in a file is relative to that file; one on the command line, to where the user stands.
-    folder = Path() if origin == COMMAND_LINE else Path(origin).parent
+    # A path in a file is relative to that file; one of a command or a call, to where the user stands.
+    folder = Path() if origin == caller else Path(origin).parent
     paths = tuple(_plugin(item, folder, origin) for item in named)
     plugins = list[Plugin]()
     for path in paths:

@@ -16,8 +16,10 @@ COMMAND_LINE = "command line"
 DEEPEST = 20  # pieces of a key; the settings of an experiment have four, and what lies deeper is a value of a part's option
 
 
-def layer_of(overrides: Iterable[str]) -> Tree:
+def layer_of(overrides: Iterable[str], origin: str = COMMAND_LINE) -> Tree:
     """`["train.batch=32", "loss=huber"]` as the tree that a YAML file would give; a later one wins over an earlier one.
+
+    `origin` is where they were written, for messages.
 
     Raises:
         BadInput: one of them is not a valid override.
@@ -26,13 +28,13 @@ def layer_of(overrides: Iterable[str]) -> Tree:
     for override in overrides:
         key, equals, text = override.partition("=")
         if not equals or not key or not all(key.split(".")):
-            raise BadInput(f"{COMMAND_LINE}: {override!r} is not a valid override; write key=value, such as train.images=5000")
+            raise BadInput(f"{origin}: {override!r} is not a valid override; write key=value, such as train.images=5000")
         if (pieces := key.count(".") + 1) > DEEPEST:
-            raise BadInput(f"{COMMAND_LINE}: {key[:40]}...: a key of {pieces:,} pieces; no setting has more than {DEEPEST}")
+            raise BadInput(f"{origin}: {key[:40]}...: a key of {pieces:,} pieces; no setting has more than {DEEPEST}")
         try:
             value = value_of(text)
         except BadInput as error:
-            raise BadInput(f"{COMMAND_LINE}: {key}: {error}") from None
+            raise BadInput(f"{origin}: {key}: {error}") from None
         place, *path = layer, *key.split(".")
         dotted = ""
         for piece in path[:-1]:
@@ -40,7 +42,7 @@ def layer_of(overrides: Iterable[str]) -> Tree:
             place[piece] = _opened(dotted, place.get(piece, {}))
             place = place[piece]
             if not isinstance(place, dict):
-                raise BadInput(f"{COMMAND_LINE}: {key}: '{dotted}' was given a value of its own before")
+                raise BadInput(f"{origin}: {key}: '{dotted}' was given a value of its own before")
         place[path[-1]] = _merged(key, place.get(path[-1]), value)
     return layer
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +14,10 @@ from ddpm_lab.runtime.device import Precision, autocast
 from ddpm_lab.runtime.seeding import ImageNoise
 from ddpm_lab.runtime.signals import NotFinite
 from registry.errors import BadInput
-from registry.samplers import Denoise, Denoised
+from registry.samplers import Denoise, Denoised, Grid
+
+OnStep = Callable[[int, int, Tensor], object]
+Seen = Callable[[Tensor, Tensor], object]
 
 
 class ImageSampler:
@@ -30,8 +33,8 @@ class ImageSampler:
         self.shape, self.precision = shape, precision
         self.device = next(network.parameters()).device
 
-    def labels(self, count: int, chosen: int | None = None) -> Tensor | None:
-        """One class for all, or the classes in turn; None for an unconditional model. int64 [count]
+    def labels(self, count: int, chosen: Sequence[int] | None = None) -> Tensor | None:
+        """The chosen classes in turn, or all of them; None for an unconditional model. int64 [count]
 
         Raises:
             BadInput: a class is chosen that the model does not have.
@@ -41,12 +44,16 @@ class ImageSampler:
             return None if classes is None else torch.arange(count) % classes
         if classes is None:
             raise BadInput("this run has no classes; train one with `classes=true`")
-        if not 0 <= chosen < classes:
-            raise BadInput(f"class {chosen} is not one of this run's, 0 to {classes - 1}")
-        return torch.full((count,), chosen)
+        if wrong := [one for one in chosen if not 0 <= one < classes]:
+            raise BadInput(f"class {wrong[0]} is not one of this run's, 0 to {classes - 1}")
+        return torch.tensor(chosen)[torch.arange(count) % len(chosen)]
 
-    def images(self, count: int, seed: int, batch: int, labels: Tensor | None) -> Iterator[tuple[int, Tensor]]:
+    def images(
+        self, count: int, seed: int, batch: int, labels: Tensor | None, on_step: OnStep | None = None
+    ) -> Iterator[tuple[int, Tensor]]:
         """`count` images in batches of at most `batch`: the index of the first one, and uint8 [b, C, H, W].
+
+        `on_step` is told how they come about, as `StepsSeen` says.
 
         Several processes are dealt the batches in turn. They are the batches of one process, so the images are the same.
 
@@ -54,9 +61,13 @@ class ImageSampler:
             NotFinite: some of them held NaN or infinite numbers; raised at the end, in every process alike.
         """
         bad = torch.zeros((), dtype=torch.long)
-        for start in distributed.dealt(range(0, count, batch)):
+        starts = distributed.dealt(range(0, count, batch))
+        for number, start in enumerate(starts):
             indices = range(start, min(start + batch, count))
-            images = self.unrounded(indices, seed, labels, seen=None)
+            seen = on_step and StepsSeen(on_step, self.procedure.grid, number, len(starts))
+            images = self.unrounded(indices, seed, labels, seen)
+            if seen:
+                seen.finish(images)
             bad += (~images.isfinite()).flatten(1).any(dim=1).sum().cpu()
             yield start, to_uint8(images).cpu()
         if wrong := int(distributed.sum_of(bad)):
@@ -65,13 +76,14 @@ class ImageSampler:
     def trajectory(self, count: int, seed: int, labels: Tensor | None, frames: int) -> Tensor:
         """How `count` images come about: uint8 [frames, count, C, H, W], the first pure noise, the last the images."""
         seen: list[Tensor] = []
-        seen.append(self.unrounded(range(count), seed, labels, seen))
+        seen.append(self.unrounded(range(count), seed, labels, lambda x, level: seen.append(x)))
         chosen = torch.linspace(0, len(seen) - 1, frames).round().long()
         return torch.stack([to_uint8(seen[int(i)]) for i in chosen]).cpu()
 
     @torch.inference_mode()
-    def unrounded(self, indices: range, seed: int, labels: Tensor | None, seen: list[Tensor] | None = None) -> Tensor:
-        """The images of these numbers before they are quantised, [n, C, H, W]; `seen` gets each that the network is shown."""
+    def unrounded(self, indices: range, seed: int, labels: Tensor | None, seen: Seen | None = None) -> Tensor:
+        """The images of these numbers before they are quantised, [n, C, H, W]; `seen` is called with each that the network is
+        shown, and its noise level."""
         noise = ImageNoise(seed, indices, self.shape, self.device)
         y = None if labels is None else labels[indices.start : indices.stop].to(self.device)
         diffusion, procedure = self.model.diffusion, self.procedure
@@ -80,11 +92,46 @@ class ImageSampler:
             return procedure.sampler(denoise if seen is None else _watched(denoise, seen), procedure.grid, noise)
 
 
-def _watched(denoise: Denoise, seen: list[Tensor]) -> Denoise:
-    """The same denoiser, noting down each image that it is shown."""
+class StepsSeen:
+    """Calls `on_step(step, total, images)` with the images of a batch before each step of the sampler, step 0 being pure noise,
+    and when it is finished. They are uint8 [b, C, H, W]; batches follow each other up to `total`, the later ones without noise.
+
+    A step is a noise level of the sampling schedule. A sampler that shows the network several images there (of second order,
+    or with churn) is told of by the last of them, which is the one that the step begins with.
+    """
+
+    def __init__(self, on_step: OnStep, grid: Grid, batch: int, batches: int) -> None:
+        self._tell, self._levels = on_step, grid.levels
+        self._first, self._total = batch * len(grid), batches * len(grid)
+        self._step, self._image = 0, torch.empty(0)
+
+    def __call__(self, x: Tensor, level: Tensor) -> None:
+        # This waits for the device, which is what whoever looks at each step asks for.
+        step = min(int((self._levels > level).sum()), len(self._levels) - 1)
+        if step > self._step:
+            self._show()
+            self._step = step
+        self._image = x
+
+    def finish(self, images: Tensor) -> None:
+        """The last step has given the images."""
+        self._show()
+        self._step, self._image = len(self._levels), images
+        self._show()
+
+    def _show(self) -> None:
+        if self._step == 0 and self._first:
+            return
+        with torch.inference_mode(False):  # so that the images may be used for anything
+            images = to_uint8(self._image).cpu()
+            self._tell(self._first + self._step, self._total, images.clone())
+
+
+def _watched(denoise: Denoise, seen: Seen) -> Denoise:
+    """The same denoiser, which tells of each image that it is shown."""
 
     def watched(x: Tensor, level: Tensor, to: Tensor | None = None) -> Denoised:
-        seen.append(x)
+        seen(x, level)
         return denoise(x, level, to)
 
     return watched

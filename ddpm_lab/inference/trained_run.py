@@ -17,7 +17,7 @@ from ddpm_lab.config.load import Recipe, load_recipe
 from ddpm_lab.config.schema import Experiment, Sampling
 from ddpm_lab.diffusion.build import build_model, build_procedure
 from ddpm_lab.diffusion.model import DataShape, Model
-from ddpm_lab.diffusion.sampling import ImageSampler
+from ddpm_lab.diffusion.sampling import ImageSampler, OnStep
 from ddpm_lab.runtime import distributed
 from ddpm_lab.runtime.console import Progress
 from ddpm_lab.runtime.device import pick_device, pick_precision
@@ -82,27 +82,18 @@ class Run:
         """`raw`, `ema` ...; `auto` is the first EMA where the run has one."""
         return self.experiment.model_copy(update={"sampling": sampling}).weights
 
-    def sample(
-        self, count: int, *, classes: int | str | None = None, seed: int | None = None, sampling: Sampling | None = None
-    ) -> Tensor:
-        """`count` images, uint8 [count, C, H, W]; of one class, by its number or name, or of all in turn.
-
-        `sampling` defaults to the experiment's; `run.experiment.sampling.model_copy(update={"steps": 20})` changes a part.
-        """
-        chosen = class_number(classes, self.shape.class_names) if isinstance(classes, str) else classes
-        images, _ = self.sample_with_labels(count, chosen=chosen, seed=seed, sampling=sampling)
-        return images
-
-    def sample_with_labels(
-        self, count: int, *, chosen: int | None = None, seed: int | None = None, sampling: Sampling | None = None
+    def images(
+        self, count: int, sampling: Sampling, chosen: Sequence[int] | None = None, on_step: OnStep | None = None
     ) -> tuple[Tensor, Tensor | None]:
-        """The images and their labels [count], None for an unconditional run."""
-        sampling = sampling or self.experiment.sampling
+        """`count` images, uint8 [count, C, H, W], of the chosen classes in turn or of all, and their labels [count].
+
+        There are no labels for an unconditional run. `on_step` is as `StepsSeen` says.
+        """
         sampler = self.sampler(sampling)
         labels = sampler.labels(count, chosen)
         found = []
         with Progress("sampling", count) as bar:
-            for _, images in sampler.images(count, sampling.seed if seed is None else seed, sampling.batch, labels):
+            for _, images in sampler.images(count, sampling.seed, sampling.batch, labels, on_step):
                 found.append(images)
                 bar.advance(min(len(images) * distributed.size(), count - bar.done))
         # In several processes the main one gets all.

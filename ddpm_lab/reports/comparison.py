@@ -13,7 +13,7 @@ from ddpm_lab.reports.seed_groups import Named, Row, rows_of
 from ddpm_lab.reports.seed_noise import Pooled
 from ddpm_lab.reports.shared_buckets import over_shared
 from ddpm_lab.reports.trained_code import differences
-from ddpm_lab.runtime.console import aligned, say
+from ddpm_lab.runtime.console import Shown, aligned, say
 from ddpm_lab.storage.json_text import Json
 from ddpm_lab.storage.measurement import Measurement, difference, plain, read_measurements
 from ddpm_lab.storage.run_folder import RESOLVED, RunFolder
@@ -30,13 +30,17 @@ class Entry(NamedTuple):
     record: Measurement
 
 
-@dataclass(frozen=True)
-class Ranking:
+@dataclass(frozen=True, repr=False)
+class Ranking(Shown):
     """The rows of one protocol."""
 
     metric: str
     rows: list[Row]  # the best first
     noise: Pooled
+
+    def lines(self) -> Iterator[str]:
+        """The table, and how it was measured."""
+        return lines(self)
 
 
 def rank(names: Sequence[str], metric: str | None, extractor: str | None, n: int | None) -> Ranking:

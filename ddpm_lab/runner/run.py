@@ -16,19 +16,22 @@ from ddpm_lab.reports.run_report import write_report
 from ddpm_lab.runner.callbacks import RunCallbacks
 from ddpm_lab.runner.prepare import Prepared, prepare
 from ddpm_lab.runner.provenance import code_hashes, replaced
-from ddpm_lab.runner.resume import Place
+from ddpm_lab.runner.resume import Place, require_same
 from ddpm_lab.runtime import distributed
 from ddpm_lab.runtime.console import say
+from ddpm_lab.runtime.device import pick_device
 from ddpm_lab.runtime.environment import describe_environment
 from ddpm_lab.runtime.host import peak_gigabytes
-from ddpm_lab.runtime.launcher import is_main
+from ddpm_lab.runtime.launcher import is_main, restarted
 from ddpm_lab.runtime.signals import FAILURE, Interrupted
+from ddpm_lab.runtime.terminal import without_hangup
 from ddpm_lab.storage.checkpoints import Checkpoint, Checkpoints
 from ddpm_lab.storage.files import write_whole
 from ddpm_lab.storage.images import save_grid
 from ddpm_lab.storage.json_text import write_json
 from ddpm_lab.storage.measurement import Measurement, RunResult, failures, plain
-from ddpm_lab.storage.results_folder import require_place
+from ddpm_lab.storage.names import require_id
+from ddpm_lab.storage.results_folder import require_place, with_id
 from ddpm_lab.storage.run_folder import RunFolder
 from ddpm_lab.storage.starting_weights import cost_of
 from ddpm_lab.tracking.tracker import Tracker
@@ -41,6 +44,29 @@ ROW, FRAMES = 8, 9  # images in the denoising picture, and moments of it
 
 class Stopped(RuntimeError):
     """The run cannot continue, its last good checkpoint is intact; or it has ended, and its images are not finite."""
+
+
+def train(
+    recipe: Recipe, results: Path, device: str | None, *, resume: bool = False, run_id: str | None = None, option: str = "--id"
+) -> RunFolder:
+    """A run to its end, from its first image or from where it stopped: its folder. A finished one of that id stays as it is.
+
+    `option` is what gave the id, for messages.
+
+    Raises:
+        BadInput, Interrupted, Stopped: as `begin` and `execute` do.
+    """
+    if run_id is not None:
+        require_id(run_id, option)
+    if run_id and (done := with_id(results, recipe.name, run_id)) and done.finished:
+        require_same(done, recipe, "--id")
+        say(f"{done.path} is finished already; nothing to do")
+        return done
+    chosen = pick_device(device)
+    with without_hangup(), distributed.processes(chosen):
+        execution = begin(recipe, results, chosen, resume or restarted(), run_id)
+        execution.execute()
+        return execution.folder
 
 
 def begin(recipe: Recipe, results: Path, device: torch.device, resume: bool, run_id: str | None = None) -> Execution:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -15,6 +16,12 @@ from ddpm_lab.runtime.redaction import discreet
 LINE_EVERY = 5.0  # seconds, at least, between two lines; and a hundredth of the whole, so that a night is a hundred lines
 
 
+class _Bar(tqdm):  # type: ignore[type-arg]
+    """A bar without the thread that tqdm keeps beside its bars, and leaves behind."""
+
+    monitor_interval = 0
+
+
 class Progress:
     """Counts images: `12,800/60,000 images, 412 images/s, 1:54 left, loss 0.0712`."""
 
@@ -22,11 +29,11 @@ class Progress:
         """`passing`: nothing is left of it on the screen once it is finished."""
         self.what, self.total, self.done, self.passing = what, total, done, passing
         self._first, self._start, self._spoken, self._percent = done, time.monotonic(), time.monotonic(), self._whole_percent()
-        self._bar: tqdm | None = None  # type: ignore[type-arg]
+        self._bar: _Bar | None = None
         self._silent = not is_main()
-        if not self._silent and sys.stderr.isatty():
+        if not self._silent and (sys.stderr.isatty() or _in_a_notebook()):
             width = f"{what:<10} {{percentage:3.0f}}%|{{bar}}| {{n:,.0f}}/{{total:,.0f}} images"
-            self._bar = tqdm(
+            self._bar = _Bar(
                 total=total, initial=done, leave=not passing, dynamic_ncols=True, file=sys.stderr,
                 bar_format=width + " [{elapsed}<{remaining}, {rate_noinv_fmt}{postfix}]", unit=" images",
             )  # fmt: skip
@@ -75,6 +82,11 @@ class Progress:
         print(f"{self.what:<10} {self.done:,}/{self.total:,} images, {text}", file=sys.stderr, flush=True)
 
 
+def _in_a_notebook() -> bool:
+    """Whether standard error is shown in a notebook: no terminal, and carriage returns work all the same."""
+    return type(sys.stderr).__module__.partition(".")[0] == "ipykernel"
+
+
 def say(text: str) -> None:
     """A line for the user, above any bar; the main process speaks for all."""
     if not is_main():
@@ -86,6 +98,20 @@ def say(text: str) -> None:
 def _clock(seconds: float) -> str:
     minutes, rest = divmod(int(seconds + 0.5), 60)
     return f"{minutes}:{rest:02d}"
+
+
+class Shown:
+    """What Python shows as the command line prints it, a notebook too."""
+
+    def lines(self) -> Iterator[str]:
+        """What the command line prints."""
+        raise NotImplementedError
+
+    def __repr__(self) -> str:
+        return "\n".join(self.lines())
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{html.escape(repr(self))}</pre>"
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> Iterator[str]:

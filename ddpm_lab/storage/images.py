@@ -25,16 +25,19 @@ ABOUT = "ddpm_lab"  # the text in a PNG that says how its images were made
 
 
 def save_grid(file: Path, images: Tensor, columns: int | None = None, about: str | None = None) -> None:
-    """uint8 images [N, C, H, W] as one PNG, in rows of `columns` (default: as square as it gets); `about` says how they were
-    made, and is kept in it."""
-    factor = max(1, math.ceil(SHORTEST / images.shape[2]))
-    enlarged = F.interpolate(images.float() / 255, scale_factor=factor, mode="nearest")
-    grid = make_grid(enlarged, nrow=columns or math.ceil(math.sqrt(len(images))), padding=2, pad_value=0.5)
-    picture = Image.fromarray((grid * 255).round().to(torch.uint8).permute(1, 2, 0).numpy())
-    words = PngInfo()
+    """`grid_of` the images as a PNG; `about` says how they were made, and is kept in it."""
+    picture, words = grid_of(images, columns), PngInfo()
     if about is not None:
         words.add_text(ABOUT, about)
     write_whole(file, lambda path: picture.save(path, format="PNG", pnginfo=words))
+
+
+def grid_of(images: Tensor, columns: int | None = None) -> Image.Image:
+    """uint8 images [N, C, H, W] as one picture, in rows of `columns` (default: as square as it gets)."""
+    factor = max(1, math.ceil(SHORTEST / images.shape[2]))
+    enlarged = F.interpolate(images.float() / 255, scale_factor=factor, mode="nearest")
+    grid = make_grid(enlarged, nrow=columns or math.ceil(math.sqrt(len(images))), padding=2, pad_value=0.5)
+    return Image.fromarray((grid * 255).round().to(torch.uint8).permute(1, 2, 0).numpy())
 
 
 def unlike(file: Path, about: str) -> Path:

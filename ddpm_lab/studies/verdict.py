@@ -8,14 +8,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ddpm_lab.runtime.console import say
+from ddpm_lab.runtime.device import pick_device
 from ddpm_lab.runtime.host import pick_threads
 from ddpm_lab.storage.locks import take_lock
 from ddpm_lab.storage.measurement import difference
-from ddpm_lab.storage.results_folder import with_id
+from ddpm_lab.storage.results_folder import require_place, with_id
 from ddpm_lab.studies import verdict_file
 from ddpm_lab.studies.commands import Lab
 from ddpm_lab.studies.decision import Decision, times
 from ddpm_lab.studies.pairs import Failed, Sample, Work
+from ddpm_lab.studies.preparation import examine
 from ddpm_lab.studies.question import Question
 from ddpm_lab.studies.verdict_file import BEGUN, FAILED, Verdict
 from ddpm_lab.studies.verdict_record import compose
@@ -24,6 +26,21 @@ from registry.errors import BadInput
 POLL = 1.0  # seconds between two looks at what other processes have done
 AHEAD = 2  # pairs that are worked on at once, where several processes work on a verdict
 Pair = tuple[Sample, Sample]
+
+
+def decide(question: Question, results: Path, device: str | None, most: int, minutes: float | None) -> Verdict:
+    """What is left of a verdict done, after both recipes were tried: what `ddpm-lab verdict` does.
+
+    Raises:
+        BadInput: a part cannot be built, or the folder cannot be read or written.
+        Interrupted, Failed: as `Trial.execute` does.
+    """
+    for side in (question.a, question.b):
+        require_place(results, side.recipe.name)
+    verdict_file.read(results)  # one that cannot be read is found out now
+    for line in list(examine(question, pick_device(device))):
+        say(line)
+    return Trial(question, results, device, most, minutes).execute()
 
 
 class Trial:

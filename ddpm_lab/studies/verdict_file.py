@@ -10,11 +10,11 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from ddpm_lab.runtime.console import aligned, say
-from ddpm_lab.storage.json_text import to_json
+from ddpm_lab.runtime.console import Shown, aligned, clock, say
+from ddpm_lab.storage.json_text import Json, to_json
 from ddpm_lab.storage.locks import locked
 from ddpm_lab.storage.measurement import Interval, Word, plain
-from ddpm_lab.studies.decision import counted
+from ddpm_lab.studies.decision import counted, times
 from registry.errors import BadInput
 from registry.files import ROWS, read_text
 
@@ -32,9 +32,15 @@ class PairRecord:
     values: tuple[float, float]
     ratio: float  # B / A
 
+    @property
+    def named(self) -> str:
+        """Its seed, or its two."""
+        one, other = self.seeds
+        return f"{one}" if one == other else f"{one}, {other}"
 
-@dataclass(frozen=True)
-class Verdict:
+
+@dataclass(frozen=True, repr=False)
+class Verdict(Shown):
     """What was asked and what the pairs said."""
 
     question: str
@@ -58,8 +64,25 @@ class Verdict:
     others: Mapping[str, tuple[float, float]] | None = None  # means of the other metrics
     costs: Mapping[str, tuple[float | None, float | None]] | None = None
     seconds: float = 0.0  # of all runs
-    environment: Mapping[str, Any] | None = None  # of A's first run
+    environment: Json | None = None  # of A's first run
     version: int = VERSION
+
+    def lines(self) -> Iterator[str]:
+        """The sentence, and below it the pairs, the other metrics and the costs."""
+        yield self.text
+        if not self.pairs:
+            return
+        yield ""
+        pairs = [[one.named, f"{one.values[0]:.4g}", f"{one.values[1]:.4g}", times(one.ratio)] for one in self.pairs]
+        yield from aligned([["seed", f"{self.metric} of A", "of B", "B / A"], *pairs])
+        yield ""
+        rows = [[name, *(f"{value:.4g}" for value in values)] for name, values in (self.others or {}).items()]
+        costs = self.costs or {}
+        for key, name in (("parameters", "parameters"), ("flops_per_image", "FLOP per image, forward")):
+            rows.append([name, *("" if value is None else f"{value:,.0f}" for value in costs.get(key, ()))])
+        for key, name in (("training_in_all", "training"), ("seconds", "all that was run for it")):
+            rows.append([name, *("" if value is None else clock(value) for value in costs.get(key, ()))])
+        yield from aligned([["means, without a verdict", "A", "B"], *rows])
 
 
 _VERDICT = TypeAdapter(Verdict)

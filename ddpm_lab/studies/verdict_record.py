@@ -1,17 +1,16 @@
-"""What a verdict is kept as, and shown as: the pairs, what differs, the other metrics, what it cost."""
+"""What a verdict is kept as: the pairs, what differs, the other metrics, what it cost."""
 
 from __future__ import annotations
 
 import shlex
 import statistics
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
-from ddpm_lab.runtime.console import aligned, clock
 from ddpm_lab.storage.json_text import read_json
 from ddpm_lab.storage.measurement import Word
 from ddpm_lab.storage.run_folder import RunFolder
-from ddpm_lab.studies.decision import Decision, counted, sentence, times
+from ddpm_lab.studies.decision import Decision, counted, sentence
 from ddpm_lab.studies.pairs import Sample
 from ddpm_lab.studies.question import Question
 from ddpm_lab.studies.verdict_file import BEGUN, FAILED, PairRecord, Verdict
@@ -73,28 +72,3 @@ def _costs(question: Question, pairs: Sequence[tuple[Sample, Sample]]) -> dict[s
     found = {key: (mean(key, a), mean(key, b)) for key in ("parameters", "flops_per_image", "training_in_all")}
     found["seconds"] = (statistics.fmean(one.seconds for one in a), statistics.fmean(one.seconds for one in b))
     return found
-
-
-def lines(verdict: Verdict) -> Iterator[str]:
-    """The sentence, and below it the pairs, the other metrics and the costs."""
-    yield verdict.text
-    if not verdict.pairs:
-        return
-    yield ""
-    yield from aligned(
-        [["seed", f"{verdict.metric} of A", "of B", "B / A"]]
-        + [[_seeds(one), f"{one.values[0]:.4g}", f"{one.values[1]:.4g}", times(one.ratio)] for one in verdict.pairs]
-    )
-    yield ""
-    rows = [[name, *(f"{value:.4g}" for value in values)] for name, values in (verdict.others or {}).items()]
-    costs = verdict.costs or {}
-    for key, name in (("parameters", "parameters"), ("flops_per_image", "FLOP per image, forward")):
-        rows.append([name, *("" if value is None else f"{value:,.0f}" for value in costs.get(key, ()))])
-    for key, name in (("training_in_all", "training"), ("seconds", "all that was run for it")):
-        rows.append([name, *("" if value is None else clock(value) for value in costs.get(key, ()))])
-    yield from aligned([["means, without a verdict", "A", "B"], *rows])
-
-
-def _seeds(pair: PairRecord) -> str:
-    one, other = pair.seeds
-    return f"{one}" if one == other else f"{one}, {other}"

@@ -172,7 +172,7 @@ def test_raw_weights_are_not_taken_for_the_average(smoke_run: Path) -> None:
         network = run.model(sampling).network
         for name, value in load_file(smoke_run / f"{weights}.safetensors").items():
             assert torch.equal(network.state_dict()[name], value)
-        found[weights] = _distance(judge, run.sample(128, sampling=sampling))
+        found[weights] = _distance(judge, run.sample(128, weights=weights))
     reported = json.loads((smoke_run / "result.json").read_text())["metrics"][0]
     assert reported["generation"]["weights"] == "ema"
     assert reported["value"] == pytest.approx(found["ema"], rel=1e-3)

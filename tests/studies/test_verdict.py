@@ -17,7 +17,7 @@ from ddpm_lab.runtime.signals import Interrupted
 from ddpm_lab.storage.json_text import write_json
 from ddpm_lab.storage.measurement import Measurement, Protocol, RunResult, plain
 from ddpm_lab.storage.results_folder import create_run
-from ddpm_lab.studies import commands, verdict, verdict_file, verdict_record
+from ddpm_lab.studies import commands, verdict, verdict_file
 from ddpm_lab.studies.pairs import Failed
 from ddpm_lab.studies.question import Question, ask
 from ddpm_lab.studies.verdict import Trial
@@ -109,7 +109,7 @@ def test_it_runs_pairs_until_they_tell_and_keeps_what_it_rests_on(
     assert len(verdict_file.read(tmp_path)) == 2
     told = f"verdict 1 of 2 in {tmp_path}/verdicts.jsonl; of so many, up to 0.1 are expected to be wrong by chance"
     assert verdict_file.place(tmp_path, found.question) == told
-    page = list(verdict_record.lines(found))
+    page = list(found.lines())
     assert page[0] == found.text
     assert len(page) == len(found.pairs) + 10
     assert ["recall/fashion_cnn", "0.5", "0.25"] in [line.split() for line in page]
