@@ -16,6 +16,7 @@ from torch import nn
 from ddpm_lab.config.schema import Experiment, Sampling
 from ddpm_lab.diffusion.build import build_data, build_levels, build_path
 from ddpm_lab.evaluation.evaluator import Evaluator, measure
+from ddpm_lab.evaluation.extractors import suited_first
 from ddpm_lab.inference.post_hoc_ema import reconstruct
 from ddpm_lab.inference.sampling_overrides import changed
 from ddpm_lab.inference.trained_run import Run
@@ -25,7 +26,7 @@ from ddpm_lab.runtime.launcher import is_main
 from ddpm_lab.runtime.signals import NotFinite
 from ddpm_lab.storage.files import sha256
 from ddpm_lab.storage.json_text import write_json
-from ddpm_lab.storage.measurement import CurvePoint, Kind, plain, read_points
+from ddpm_lab.storage.measurement import CurvePoint, Kind, plain, read_points, read_result
 from ddpm_lab.storage.run_folder import RunFolder
 from registry.averages import AVERAGES
 from registry.choice import Choice
@@ -111,13 +112,15 @@ def known_points(run: Run, evaluators: list[Evaluator], found: list[Point], kind
 
 
 def known_over_steps(folder: RunFolder, samplers: Sequence[str], at: Sequence[float], n: int) -> list[CurvePoint]:
-    """Those of a run's curves over evaluations, as it samples now, that have been measured, by its first extractor alone."""
+    """Those of a run's curves over evaluations, as it samples now, that have been measured, in all extractors of its result."""
     if not (folder.path / "curve-nfe.json").is_file():
         return []
     run = Run(folder.path)
-    evaluator = Evaluator(run.experiment.evaluate.features[0], build_data(run.experiment), run.device)
-    rows = known_points(run, [evaluator], points(run, run.experiment.sampling, "nfe", samplers, at), "nfe", n)
-    return [replace(row, metrics=(row.value_of(evaluator.name),)) for row in rows if row is not None]
+    had, data = {one.extractor for one in read_result(folder.result).of_main}, build_data(run.experiment)
+    chosen = [choice for choice in suited_first(run.experiment.evaluate.features, data) if choice.name in had]
+    evaluators = [Evaluator(choice, data, run.device) for choice in chosen]
+    rows = known_points(run, evaluators, points(run, run.experiment.sampling, "nfe", samplers, at), "nfe", n)
+    return [replace(row, metrics=tuple(row.value_of(one.name) for one in evaluators)) for row in rows if row is not None]
 
 
 def require_over_steps(experiment: Experiment, samplers: Sequence[str], at: Sequence[int]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import statistics
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -19,10 +19,11 @@ from ddpm_lab.reports.shared_buckets import over_shared
 from ddpm_lab.runtime.console import clock
 from ddpm_lab.runtime.redaction import discreet
 from ddpm_lab.storage.files import numbered, write_text
-from ddpm_lab.storage.json_text import read_json, write_json
-from ddpm_lab.storage.measurement import Measurement, difference, plain, read_result
+from ddpm_lab.storage.json_text import write_json
+from ddpm_lab.storage.measurement import CurvePoint, Measurement, difference, plain, read_result
 from ddpm_lab.storage.results_folder import with_id
 from ddpm_lab.storage.run_folder import RunFolder
+from ddpm_lab.studies.columns import Columns, columns_of, in_columns
 from ddpm_lab.studies.effects import Results, effects, p_values, pool, typical
 from ddpm_lab.studies.suite_file import Cell, Suite
 from registry.errors import BadInput
@@ -47,8 +48,16 @@ def write(name: str, suite: Suite, cells: list[Cell], folder: Path, failed: Mapp
         trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined,
         autoescape=jinja2.select_autoescape(["html.jinja"]),
     )  # fmt: skip
-    environment.filters |= {"clock": clock, "number": _number, "around": _around}
-    words = found | {"higher": {part.name for part in METRICS if part.traits.higher}}
+    metric_of: dict[str, str] = found["metric_of"]
+
+    def number(value: float | None, column: str) -> str:
+        return "" if value is None else f"{value:.{METRICS.part(metric_of[column]).traits.digits}f}"
+
+    def around(interval: tuple[float, float] | None, column: str) -> str:
+        return f"{number(interval[0], column)} to {number(interval[1], column)}" if interval else ""
+
+    environment.filters |= {"clock": clock, "number": number, "around": around}
+    words = found | {"higher": {column for column, metric in metric_of.items() if METRICS.part(metric).traits.higher}}
     write_text(report / "report.md", environment.get_template("suite.md.jinja").render(words, pictures=list(pictures)) + "\n")
     page = environment.get_template("suite.html.jinja").render(
         words, pictures={experiment: embedded(file) for experiment, file in pictures.items()}, **_plots(found)
@@ -60,7 +69,10 @@ def write(name: str, suite: Suite, cells: list[Cell], folder: Path, failed: Mapp
 def gather(name: str, suite: Suite, cells: list[Cell], folder: Path, failed: Mapping[str, int]) -> Found:
     """All that the report says, as plain data."""
     runs = {cell.id: _run(cell, folder, failed) for cell in cells}
-    first = suite.metrics[0]
+    curves = {entry.name: _curve(suite, cells, entry.name, folder) for entry in suite.experiments}
+    columns = _named(suite.metrics, list(runs.values()), [row for rows in curves.values() for row in rows])
+    shown = [column for (metric, _), column in columns.items() if metric in suite.metrics]
+    first = shown[0] if shown else suite.metrics[0]
     for run in runs.values():
         if run["status"] == "finished" and first not in run["metrics"] and run["id"] in failed:
             run |= {"status": "failed", "exit_status": failed[run["id"]]}  # it is finished, and its images are not finite
@@ -73,7 +85,7 @@ def gather(name: str, suite: Suite, cells: list[Cell], folder: Path, failed: Map
     if lacking := [cell.id for cell in finished if first not in runs[cell.id]["metrics"]]:
         raise BadInput(f"{folder}: {lacking[0]} has no {first}, by which the suite ranks; name another metric first")
     measured = [runs[cell.id] for cell in finished]
-    protocols = {metric: found for metric in suite.metrics if (found := _protocol(metric, measured)) is not None}
+    protocols = {metric: found for metric in shown if (found := _protocol(metric, measured)) is not None}
     for metric in protocols:
         _share_buckets(metric, measured)
     results = {
@@ -93,11 +105,12 @@ def gather(name: str, suite: Suite, cells: list[Cell], folder: Path, failed: Map
             "runs": mine,
             "typical": typical(results[entry.name], pooled) if entry.name in results else None,
         }
-        experiments.append(about | _means(mine, list(protocols)) | {"curve": _curve(suite, cells, entry.name, folder)})
+        experiments.append(about | _means(mine, list(protocols)) | {"curve": _points(curves[entry.name], columns)})
     experiments.sort(key=lambda one: one["typical"]["value"] if one["typical"] else float("inf"))
     example = measured[0]
     report: Found = plain({
         "name": name, "about": suite.about, "date": time.strftime("%Y-%m-%d"), "metrics": list(protocols),
+        "metric_of": {column: metric for (metric, _), column in columns.items()},
         "seeds": list(suite.seeds), "budget": suite.budget, "set": list(suite.set), "experiments": experiments,
         "floor": {metric: _first_record(metric, measured) for metric in protocols}, "protocols": protocols,
         "freedom": pooled.freedom, "spread": None if pooled.freedom == 0 else pooled.variance**0.5,
@@ -107,12 +120,22 @@ def gather(name: str, suite: Suite, cells: list[Cell], folder: Path, failed: Map
         },
         "failed": [run for run in runs.values() if run["status"] == "failed"],
         "missing": [run for run in runs.values() if run["status"] == "not run"],
-        "machines": list(dict.fromkeys("{hardware}, {precision}".format(**run["environment"]) for run in measured)),
+        "machines": list(dict.fromkeys(f"{one.hardware}, {one.precision}" for one in (run["environment"] for run in measured))),
         "environment": example["environment"], "generation": example["metrics"][first].generation,
         "main": METRICS.main, "curve_n": suite.curve.n if suite.curve else None,
         "curve_at": sorted({point["evaluations"] for one in experiments for point in one["curve"]}),
     })  # fmt: skip
     return report
+
+
+def _named(metrics: Sequence[str], runs: Sequence[Found], rows: Sequence[CurvePoint]) -> Columns:
+    """The columns of all values; in the runs these go by them from now on."""
+    records = [record for run in runs for record in run.get("records", ())]
+    columns = columns_of(metrics, [*records, *(record for row in rows for record in row.metrics)])
+    for run in runs:
+        run["metrics"] = in_columns(run.pop("records", ()), columns)
+        run["over_training"] = {columns[key]: series for key, series in run.get("over_training", {}).items()}
+    return columns
 
 
 def _means(runs: list[Found], metrics: list[str]) -> Found:
@@ -131,16 +154,11 @@ def _first_record(metric: str, runs: list[Found]) -> Measurement:
     return found
 
 
-def curve_of(folder: RunFolder, suite: Suite) -> list[Found]:
+def curve_of(folder: RunFolder, suite: Suite) -> list[CurvePoint]:
     """Those points that the suite asks for, of what has been measured of a run as it is now."""
     if suite.curve is None:
         return []
-    found = []
-    for row in known_over_steps(folder, suite.curve.samplers, suite.curve.at, suite.curve.n):
-        (record,) = row.metrics
-        about: Found = {"value": record.value, "interval": record.interval, "floor": record.floor}
-        found.append({"curve": row.curve, "evaluations": row.evaluations, **about})
-    return found
+    return known_over_steps(folder, suite.curve.samplers, suite.curve.at, suite.curve.n)
 
 
 def _run(cell: Cell, folder: Path, failed: Mapping[str, int]) -> Found:
@@ -150,17 +168,16 @@ def _run(cell: Cell, folder: Path, failed: Mapping[str, int]) -> Found:
         status = failed.get(cell.id)
         return told | {"status": "not run" if status is None else "failed", "exit_status": status}
     result = read_result(run.result)
-    metrics: dict[str, Measurement] = {}
-    for record in result.metrics:
-        if record.value is not None:
-            metrics.setdefault(record.metric, record)  # of several extractors the first
-    main = METRICS.main
-    key = f"{main}/{metrics[main].extractor}" if main in metrics else ""
-    curve = run.series(key)
-    environment = read_json(run.environment)
+    records = [record for record in result.metrics if record.value is not None]
+    series = {
+        (one.metric, one.extractor): run.series(f"{one.metric}/{one.extractor}")
+        for one in records
+        if one.metric == METRICS.main
+    }
     costs = {cost: getattr(result, cost) for cost in COSTS}
     costs |= {"images": result.images_in_all, "training_seconds": result.training_in_all}  # with the weights it started from
-    return told | {"status": "finished", "metrics": metrics, "over_training": curve, "environment": environment, **costs}
+    about: Found = {"records": records, "over_training": series, "environment": run.recorded_environment()}
+    return told | {"status": "finished", **about, **costs}
 
 
 def _protocol(metric: str, runs: list[Found]) -> Found | None:
@@ -193,9 +210,18 @@ def first_run(cells: list[Cell], name: str, folder: Path) -> RunFolder | None:
     )
 
 
-def _curve(suite: Suite, cells: list[Cell], name: str, folder: Path) -> list[Found]:
+def _curve(suite: Suite, cells: list[Cell], name: str, folder: Path) -> list[CurvePoint]:
     run = first_run(cells, name, folder)
     return curve_of(run, suite) if run else []
+
+
+def _points(rows: Sequence[CurvePoint], columns: Columns) -> list[Found]:
+    return [
+        {"metric": columns[one.metric, one.extractor], "curve": row.curve, "evaluations": row.evaluations,
+         "value": one.value, "interval": one.interval, "floor": one.floor}
+        for row in rows
+        for one in row.metrics
+    ]  # fmt: skip
 
 
 def _copy_samples(suite: Suite, cells: list[Cell], folder: Path, report: Path) -> dict[str, Path]:
@@ -211,31 +237,29 @@ def _copy_samples(suite: Suite, cells: list[Cell], folder: Path, report: Path) -
 
 
 def _plots(found: Found) -> Found:
+    """SVG; over training and against evaluations one for each extractor, by the name of its column."""
     first, floor = found["metrics"][0], found["floor"][found["metrics"][0]]["floor"]
     done = [one for one in found["experiments"] if one["typical"]]
     bars = [(one["name"], one["typical"]["value"], one["typical"]["interval"]) for one in done]
-    training = [
-        (one["name"], run["over_training"]) for one in done for run in one["runs"][:1] if run["status"] == "finished"
-    ]  # fmt: skip
+    runs = [(one["name"], one["runs"][0]["over_training"]) for one in done if one["runs"][0]["status"] == "finished"]
+    training = {
+        column: svg_of_curves(
+            [(name, series.get(column, [])) for name, series in runs], "images seen", f"{column} while training"
+        )
+        for column in dict.fromkeys(column for _, series in runs for column in series)
+    }  # fmt: skip
     drawn = [one for one in done if one["curve"]]
-    curves = {}
-    for kind in dict.fromkeys(point["curve"] for one in drawn for point in one["curve"]):
-        own = [(one["name"], [(p["evaluations"], p["value"]) for p in one["curve"] if p["curve"] == kind]) for one in drawn]
-        curves[kind] = svg_of_curves(
-            own, "evaluations of the network for an image", f"{METRICS.main}, N = {found['curve_n']:,}", logarithmic=True,
-            floor=drawn[0]["curve"][0]["floor"],
-        )  # fmt: skip
+    curves = []
+    for kind, column in dict.fromkeys((point["curve"], point["metric"]) for one in drawn for point in one["curve"]):
+        points = [(one["name"], [p for p in one["curve"] if (p["curve"], p["metric"]) == (kind, column)]) for one in drawn]
+        own = [(name, [(point["evaluations"], point["value"]) for point in those]) for name, those in points]
+        below = next(point["floor"] for _, those in points for point in those)
+        plot = svg_of_curves(
+            own, "evaluations of the network for an image", f"{column}, N = {found['curve_n']:,}", logarithmic=True, floor=below
+        )
+        curves.append({"kind": kind, "metric": column, "floor": below, "plot": plot})
     return {
         "ranking": svg_of_intervals(bars, first, floor),
-        "curve_floor": drawn[0]["curve"][0]["floor"] if drawn else None,
-        "training": svg_of_curves(training, "images seen", f"{METRICS.main} while training"),
+        "training": {column: plot for column, plot in training.items() if plot},
         "curves": curves,
     }
-
-
-def _number(value: float | None, metric: str) -> str:
-    return "" if value is None else f"{value:.{METRICS.part(metric).traits.digits}f}"
-
-
-def _around(interval: tuple[float, float] | None, metric: str) -> str:
-    return f"{_number(interval[0], metric)} to {_number(interval[1], metric)}" if interval else ""

@@ -11,7 +11,8 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from ddpm_lab.runtime.console import Shown, aligned, clock, say
-from ddpm_lab.storage.json_text import Json, to_json
+from ddpm_lab.runtime.environment import Environment
+from ddpm_lab.storage.json_text import to_json
 from ddpm_lab.storage.locks import locked
 from ddpm_lab.storage.measurement import Interval, Word, plain
 from ddpm_lab.studies.decision import counted, times
@@ -64,7 +65,7 @@ class Verdict(Shown):
     others: Mapping[str, tuple[float, float]] | None = None  # means of the other metrics
     costs: Mapping[str, tuple[float | None, float | None]] | None = None
     seconds: float = 0.0  # of all runs
-    environment: Json | None = None  # of A's first run
+    environment: Environment | None = None  # of A's first run
     version: int = VERSION
 
     def lines(self) -> Iterator[str]:

@@ -7,7 +7,6 @@ import statistics
 import time
 from collections.abc import Sequence
 
-from ddpm_lab.storage.json_text import read_json
 from ddpm_lab.storage.measurement import Word
 from ddpm_lab.storage.run_folder import RunFolder
 from ddpm_lab.studies.decision import Decision, counted, sentence
@@ -38,7 +37,7 @@ def compose(
         ratio=found.ratio, interval=found.interval, needed=found.needed, pairs=tuple(records),
         fingerprint=first[0].record.fingerprint if first else "", generation=tuple(map(_made, first)), others=_others(pairs),
         costs=_costs(question, pairs), seconds=seconds,
-        environment=read_json(RunFolder.open(first[0].run).environment) if first else None,
+        environment=RunFolder.open(first[0].run).recorded_environment() if first else None,
     )  # fmt: skip
 
 

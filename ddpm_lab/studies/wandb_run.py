@@ -86,7 +86,7 @@ def _tables(found: dict[str, Any]) -> dict[str, Any]:
     ]  # fmt: skip
     runs = [
         [run["experiment"], run["seed"], run["status"], run.get("training_seconds"), run.get("peak_gigabytes"),
-         *(run["metrics"][metric]["value"] if run["status"] == "finished" else None for metric in metrics)]
+         *(run["metrics"].get(metric, {}).get("value") if run["status"] == "finished" else None for metric in metrics)]
         for one in found["experiments"]
         for run in one["runs"]
     ]  # fmt: skip
@@ -95,18 +95,20 @@ def _tables(found: dict[str, Any]) -> dict[str, Any]:
         for factor, effect in found["factors"].items()
         for row in effect["levels"]
     ]
-    curves = [
-        [one["name"], point["curve"], point["evaluations"], point["value"], *(point["interval"] or (None, None))]
-        for one in found["experiments"]
-        for point in one["curve"]
-    ]
+    curves: dict[str, list[Any]] = {}
+    for one in found["experiments"]:
+        for point in one["curve"]:
+            row = [one["name"], point["curve"], point["evaluations"], point["value"], *(point["interval"] or (None, None))]
+            curves.setdefault(point["metric"], []).append(row)
     head = ["rank", "experiment", metrics[0], "low", "high", "runs", *metrics[1:]]
     tables = {
         "ranking": (head, ranking),
         "runs": (["experiment", "seed", "status", "training_seconds", "peak_gigabytes", *metrics], runs),
         "effects": (["factor", "level", "ratio", "low", "high", "pairs"], effects),
-        "curves": (["experiment", "sampler", "evaluations", found["main"], "low", "high"], curves),
     }
+    for metric, rows in curves.items():
+        head = ["experiment", "sampler", "evaluations", metric, "low", "high"]
+        tables["curves" if metric == found["main"] else f"curves, {metric}"] = head, rows
     return {name: wandb.Table(columns=columns, data=rows) for name, (columns, rows) in tables.items() if rows}
 
 

@@ -79,6 +79,73 @@ def test_the_report_has_all_that_was_found(finished: Path) -> None:
     assert str(finished) not in page + text
 
 
+def _columns(table: str) -> list[str]:
+    """The head of the ranking, as Markdown has it."""
+    return [cell.strip() for cell in table.partition("## Ranking")[2].splitlines()[2].split("|")]
+
+
+def test_each_extractor_has_a_column_with_its_own_protocol_floor_and_mean(finished: Path, quick: Quick, tmp_path: Path) -> None:
+    """A second extractor's values, put into the results: three times the first one's FID, and another recall."""
+    shutil.copytree(finished / "results", tmp_path / "results", symlinks=True)
+    values: dict[str, list[float]] = {}
+    for file in (tmp_path / "results").rglob("result.json"):
+        told = json.loads(file.read_text())
+        more = [dict(one, extractor="other", fingerprint=f"other {one['metric']}") for one in told["metrics"][:2]]
+        for one, factor in zip(more, (3.0, 0.5), strict=True):
+            one |= {"value": factor * one["value"], "interval": None, "floor": factor * one["floor"]}
+            one["protocol"] = dict(one["protocol"], extractor="other")
+        told["metrics"] += more
+        file.write_text(json.dumps(told))
+        values.setdefault(file.parent.name.split("-")[2], []).append(more[0]["value"])
+    done = quick(*_command(tmp_path, ["--report"], curve=None), cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / "reports/small/report.json").read_text())
+    one = json.loads((finished / "reports/small/report.json").read_text())
+    assert one["metrics"] == ["FID", "recall", "held_out_loss"], "of one extractor the names stay"
+    names = ["FID (fashion_cnn)", "FID (other)", "recall (fashion_cnn)", "recall (other)", "held_out_loss"]
+    assert found["metrics"] == list(found["protocols"]) == names
+    assert [found["protocols"][name]["extractor"] for name in names] == [
+        "fashion_cnn",
+        "other",
+        "fashion_cnn",
+        "other",
+        "network",
+    ]
+    assert found["floor"]["FID (other)"]["floor"] == pytest.approx(3 * one["floor"]["FID"]["floor"])
+    assert found["protocols"]["FID (other)"]["fingerprint"] == "other FID"
+    for ours, before in zip(found["experiments"], one["experiments"], strict=True):
+        assert ours["typical"] == before["typical"], "the first one ranks"
+        assert ours["means"]["FID (fashion_cnn)"] == before["means"]["FID"]
+        assert ours["means"]["FID (other)"] == pytest.approx(sum(values[ours["name"]]) / 2)
+        assert ours["means"]["recall (other)"] == pytest.approx(before["means"]["recall"] / 2)
+    text, page = ((tmp_path / f"reports/small/report.{kind}").read_text() for kind in ("md", "html"))
+    assert _columns(text)[6:10] == ["FID (other)", "recall (fashion_cnn) ↑", "recall (other) ↑", "held_out_loss"]
+    for name in ("FID (other)", "recall (other) ↑"):
+        assert f'<th class="n">{name}</th>' in page
+
+
+@pytest.mark.slow
+def test_two_extractors_for_real(forks: Forks, tmp_path: Path) -> None:
+    both = [*SMALL, "evaluate.features=[fashion_cnn, fashion_vicreg]", "evaluate.every=160", "evaluate.n_during=64"]
+    _bench(forks, tmp_path, set=both, seeds=[0])
+    found = json.loads((tmp_path / "reports/small/report.json").read_text())
+    assert found["metrics"][:2] == ["FID (fashion_cnn)", "FID (fashion_vicreg)"]
+    for one in found["experiments"]:
+        (run,) = one["runs"]
+        assert list(run["over_training"]) == found["metrics"][:2]
+        assert all(run["over_training"].values())
+        assert [(point["evaluations"], point["metric"]) for point in one["curve"]] == [
+            (steps, name) for steps in (2, 4) for name in found["metrics"][:2]
+        ]  # fmt: skip
+    page = (tmp_path / "reports/small/report.html").read_text()
+    assert page.count("<svg") == 5, "the ranking, and over training and against evaluations one for each extractor"
+    tables, names = wandb_run._tables(found), found["metrics"]
+    assert tables["ranking"].columns[2:] == [names[0], "low", "high", "runs", *names[1:]]
+    assert tables["runs"].columns[5:] == names
+    assert [tables[f"curves, {name}"].columns[3] for name in names[:2]] == names[:2]
+    assert [len(tables[f"curves, {name}"].data) for name in names[:2]] == [4, 4]
+
+
 def test_what_is_finished_is_not_run_again_and_another_run_is_not_taken_for_it(
     finished: Path, forks: Forks, quick: Quick
 ) -> None:
