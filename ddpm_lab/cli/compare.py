@@ -22,4 +22,4 @@ def execute(arguments: argparse.Namespace) -> None:
     from ddpm_lab.storage.json_text import to_json
 
     found = comparison.rank(arguments.runs, arguments.metric, arguments.features, arguments.n)
-    print(to_json(comparison.plain_ranking(found), indent=2) if arguments.json else "\n".join(comparison.lines(found)))
+    print(to_json(comparison.plain_ranking(found), indent=2) if arguments.json else "\n".join(found.lines()))

@@ -38,9 +38,33 @@ class Ranking(Shown):
     rows: list[Row]  # the best first
     noise: Pooled
 
-    def lines(self) -> Iterator[str]:
-        """The table, and how it was measured."""
-        return lines(self)
+    def lines(self, more: Mapping[str, Callable[[Row], str]] | None = None) -> Iterator[str]:
+        """The table, with `more` columns behind the ranks, and how it was measured."""
+        rows, noise, more = self.rows, self.noise, more or {}
+        head = ["", *more, self.metric, "95 %", "over", "made by", "run"]
+        yield from aligned([head, *([_rank(row), *(told(row) for told in more.values()), *_cells(row)] for row in rows)])
+        if noise.freedom:
+            yield (
+                f"seeds move {self.metric} by {noise.variance**0.5:.2g} in its logarithm (one standard deviation,"
+                f" {noise.freedom} degrees of freedom){TIES if any(row.tied for row in rows) else ''}"
+            )
+        versions: dict[int, list[str]] = {}
+        for row in rows:
+            if (version := row.record.streams) is not None:
+                versions.setdefault(version, []).extend(row.names)
+        if len(versions) > 1:
+            told = "; ".join(
+                f"version {version}: {', '.join(dict.fromkeys(names))}" for version, names in sorted(versions.items())
+            )
+            yield f"sampled from the noise of different versions of the random streams, even where seeds agree ({told})"
+        yield from differences([name for row in rows for name in row.names])
+        first = rows[0].record
+        buckets = f", mean of the buckets {'; '.join(first.buckets)}, which all of them wholly cover" if first.buckets else ""
+        floor = f" floor {first.floor:.4g};" if first.floor is not None else ""
+        yield (
+            f"{first.protocol.metric} by {first.measured_by}, N = {first.n:,} against {first.protocol.reference};{floor}"
+            f" protocol {first.fingerprint}{buckets}"
+        )
 
 
 def rank(names: Sequence[str], metric: str | None, extractor: str | None, n: int | None) -> Ranking:
@@ -81,33 +105,6 @@ def ranked(metric: str, entries: Sequence[Named], noise: Pooled | None = None) -
     """
     names, records = zip(*entries, strict=True)
     return Ranking(metric, *rows_of(list(zip(names, over_shared(records, names), strict=True)), noise))
-
-
-def lines(found: Ranking, more: Mapping[str, Callable[[Row], str]] | None = None) -> Iterator[str]:
-    """The table, with `more` columns behind the ranks, and how it was measured."""
-    rows, more = found.rows, more or {}
-    head = ["", *more, found.metric, "95 %", "over", "made by", "run"]
-    yield from aligned([head, *([_rank(row), *(told(row) for told in more.values()), *_cells(row)] for row in rows)])
-    if found.noise.freedom:
-        yield (
-            f"seeds move {found.metric} by {found.noise.variance**0.5:.2g} in its logarithm (one standard deviation,"
-            f" {found.noise.freedom} degrees of freedom){TIES if any(row.tied for row in rows) else ''}"
-        )
-    versions: dict[int, list[str]] = {}
-    for row in rows:
-        if (version := row.record.streams) is not None:
-            versions.setdefault(version, []).extend(row.names)
-    if len(versions) > 1:
-        told = "; ".join(f"version {version}: {', '.join(dict.fromkeys(names))}" for version, names in sorted(versions.items()))
-        yield f"sampled from the noise of different versions of the random streams, even where seeds agree ({told})"
-    yield from differences([name for row in rows for name in row.names])
-    first = rows[0].record
-    buckets = f", mean of the buckets {'; '.join(first.buckets)}, which all of them wholly cover" if first.buckets else ""
-    floor = f" floor {first.floor:.4g};" if first.floor is not None else ""
-    yield (
-        f"{first.protocol.metric} by {first.measured_by}, N = {first.n:,} against {first.protocol.reference};{floor} protocol"
-        f" {first.fingerprint}{buckets}"
-    )
 
 
 def plain_ranking(found: Ranking) -> Json:

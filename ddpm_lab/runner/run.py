@@ -59,7 +59,7 @@ def train(
     if run_id is not None:
         require_id(run_id, option)
     if run_id and (done := with_id(results, recipe.name, run_id)) and done.finished:
-        require_same(done, recipe, "--id")
+        require_same(done, recipe, option)
         say(f"{done.path} is finished already; nothing to do")
         return done
     chosen = pick_device(device)

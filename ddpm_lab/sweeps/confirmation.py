@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ddpm_lab.config.overrides import of_seed
 from ddpm_lab.config.yaml_reader import read_mapping
-from ddpm_lab.reports.comparison import lines, ranked
+from ddpm_lab.reports.comparison import ranked
 from ddpm_lab.reports.seed_groups import Named
 from ddpm_lab.reports.seed_groups import Row as Group
 from ddpm_lab.runtime.console import say
@@ -139,7 +139,7 @@ class Confirmation:
         }
         seeds = ", ".join(map(str, self.seeds))
         return [
-            *lines(ranked(self.metric, entries, noise), more),
+            *ranked(self.metric, entries, noise).lines(more),
             f"with the fresh seeds {seeds} alone: the value by which a trial was chosen had luck too, so it is in no mean",
         ]
 

@@ -70,7 +70,7 @@ def _changed(
     if isinstance(value, bool):
         tried: list[Any] = [not value]
     elif isinstance(value, (int, float)):
-        tried = [value + 1, 2 * value, value / 2, value // 2, value - 1, int(value) + 1, 0.3, 0.7]
+        tried = [value + 1, 2 * value, value / 2, value // 2, value - 1, int(value) + 1, 0.3, 0.7, 0.9 * value]
     elif isinstance(value, (list, tuple)) and all(isinstance(one, (int, float)) for one in value):
         tried = [[2 * one for one in value], [one + 1 for one in value], [one / 50 for one in value], None]
     else:

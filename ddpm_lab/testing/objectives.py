@@ -17,7 +17,7 @@ from registry.backbones import BACKBONES
 from registry.backbones.embeddings import add_second_level
 from registry.levels import LEVELS
 from registry.losses import LOSSES
-from registry.objectives import OBJECTIVES, Batch, ImageLoss
+from registry.objectives import OBJECTIVES, Batch, ImageLoss, ObjectiveTraits
 from registry.path import NoisePath
 from registry.targets import TARGETS
 from registry.variances import VARIANCES
@@ -26,8 +26,8 @@ from registry.weightings import WEIGHTINGS
 COUNT = 8
 
 
-def _network(second_level: bool) -> nn.Module:
-    torch.manual_seed(0)
+def _network(second_level: bool, seed: int = 0) -> nn.Module:
+    torch.manual_seed(seed)
     network = BACKBONES.configure("mlp", {"width": 16, "depth": 1})((1, 8, 8), None, 1)
     if second_level:
         add_second_level(network)
@@ -37,10 +37,13 @@ def _network(second_level: bool) -> nn.Module:
     return network
 
 
+def _traits(make: Any) -> ObjectiveTraits:
+    return next(part.traits for part in OBJECTIVES if part.make is make.func)
+
+
 def _learner(make: Any, path: NoisePath, moment: Moment) -> tuple[ModelLearner, Batch]:
     """A small network that learns by that objective, and what it learns from."""
-    name = next((part.name for part in OBJECTIVES if part.make is make.func), "")
-    second_level = OBJECTIVES.part(name).traits.second_level
+    second_level = _traits(make).second_level
     target, levels = TARGETS.configure("velocity", {})(STD), LEVELS.configure("uniform", {})(path)
     model = Model(Diffusion(path, target, second_level), _network(second_level), VARIANCES.configure("fixed_small", {})(), None)
     objective = Objective(
@@ -49,7 +52,8 @@ def _learner(make: Any, path: NoisePath, moment: Moment) -> tuple[ModelLearner, 
     images = normal_images(COUNT)
     level, importance = levels(COUNT, torch.Generator().manual_seed(0))
     batch = Batch(STD * next(images), None, next(images), level, importance)
-    return ModelLearner(model, objective, model.network, _network(second_level), moment), batch
+    teacher = _network(second_level, seed=1)  # other weights, as an average of the network has
+    return ModelLearner(model, objective, model.network, teacher, moment), batch
 
 
 def _losses(make: ImageLoss, path: NoisePath, moment: Moment, batch: Batch | None = None) -> tuple[Tensor, nn.Module]:
@@ -80,9 +84,12 @@ def objectives(make: ImageLoss) -> None:
 
 
 @probes("objectives")
-def _probe_objective(make: ImageLoss) -> Tensor:
-    path = PATHS["flow"]
+def _probe_objective(make: Any) -> Tensor:
+    path, images = PATHS["flow"], 8 * COUNT
     found = [_losses(make, path, Moment(0, step, step / 8, COUNT))[0].detach() for step in range(8)]
+    if teacher := _traits(make).teacher:
+        decay = teacher(make.keywords, images)
+        found.append(torch.tensor([decay(seen, COUNT) for seen in range(COUNT, images + 1, COUNT)]))
     return torch.cat(found)
 
 

@@ -1,5 +1,9 @@
 """Progressive distillation."""
 
+from __future__ import annotations
+
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -9,14 +13,15 @@ from registry.options import Count
 from registry.traits import Options
 
 
+def student_before(stage: Callable[[int], int]) -> Decay:
+    """The student itself, as it was when its present stage began; `stage` is of the images seen."""
+    return lambda seen, batch: 1.0 if stage(seen) == stage(seen - batch) else 0.0
+
+
 def teacher_of_stages(options: Options, images: int) -> Decay:
-    """The student itself, as it was when its present number of steps began."""
+    """The student as it was when its present number of steps began."""
     stages = int(options["halvings"])
-
-    def decay(seen: int, batch: int) -> float:
-        return 1.0 if seen * stages // images == (seen - batch) * stages // images else 0.0
-
-    return decay
+    return student_before(lambda seen: seen * stages // images)
 
 
 def one_step(learner: Learner, x_t: Tensor, level: Tensor, x_s: Tensor, end: Tensor) -> tuple[Tensor, Tensor]:

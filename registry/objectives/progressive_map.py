@@ -11,7 +11,7 @@ from torch import Tensor
 
 from registry.averages import Decay
 from registry.objectives import CLEAN, OBJECTIVES, Batch, Learner, ObjectiveTraits
-from registry.objectives.progressive import one_step, start_of_step
+from registry.objectives.progressive import one_step, start_of_step, student_before
 from registry.objectives.straight import tau, velocity
 from registry.options import Count, Fraction
 from registry.traits import Options
@@ -23,13 +23,9 @@ def stage_at(progress: float, first: float, halvings: int) -> int:
 
 
 def teacher_of_stages(options: Options, images: int) -> Decay:
-    """The student itself, as it was when its present stage began."""
+    """The student as it was when its present stage began."""
     first, halvings = float(options["first"]), int(options["halvings"])
-
-    def decay(seen: int, batch: int) -> float:
-        return float(stage_at(seen / images, first, halvings) == stage_at((seen - batch) / images, first, halvings))
-
-    return decay
+    return student_before(lambda seen: stage_at(seen / images, first, halvings))
 
 
 def solved(field: Callable[[Tensor, Tensor], Tensor], z: Tensor, levels: list[Tensor], at: list[Tensor]) -> Tensor:
@@ -38,16 +34,15 @@ def solved(field: Callable[[Tensor, Tensor], Tensor], z: Tensor, levels: list[Te
     Adams and Bashforth's method of second order for uneven steps (Hairer, Norsett & Wanner 1993, section III.5), whose first
     step is Heun's and shares its second evaluation with the next step. `at` holds the levels' tau [B, 1, 1, 1].
     """
-    before, now = field(z, levels[0]), None
-    for k in range(len(levels) - 1):
+    before, h = field(z, levels[0]), at[1] - at[0]
+    now = field(z + h * before, levels[1])
+    z = z + h * (before + now) / 2
+    for k in range(1, len(levels) - 1):
+        if k > 1:
+            before, now = now, field(z, levels[k])
         h = at[k + 1] - at[k]
-        if now is None:
-            now = field(z + h * before, levels[1])
-            z = z + h * (before + now) / 2
-        else:
-            now = now if k == 1 else field(z, levels[k])
-            share = h / (2 * (at[k] - at[k - 1]))
-            z, before = z + h * ((1 + share) * now - share * before), now
+        share = h / (2 * (at[k] - at[k - 1]))
+        z = z + h * ((1 + share) * now - share * before)
     return z
 
 
