@@ -55,6 +55,7 @@ PLANTED: dict[str, tuple[Callable[[Array], Array], set[str]]] = {
     "red for gray": (_red, {"colour"}),
     "fewer images, and JPEG": (lambda images: _jpeg(images[:FEW]), {"n", "quantisation"}),
     "another size, and red": (lambda images: _red(_nearest(images)), {"resize", "colour"}),
+    "fewer images of another size, and red": (lambda images: _red(_nearest(images[:FEW])), {"n", "resize", "colour"}),
 }
 
 
@@ -74,7 +75,7 @@ def _named(found: dict[str, Any]) -> list[set[str]]:
     return [{one["factor"] for one in tried["change"]} for tried in found["tried"] if tried["named"]]
 
 
-SLOW = ("another size", "red for gray", "another size, and red")
+SLOW = ("another size", "red for gray", "another size, and red", "fewer images of another size, and red")
 
 
 @pytest.mark.parametrize("case", [pytest.param(case, marks=pytest.mark.slow if case in SLOW else ()) for case in PLANTED])

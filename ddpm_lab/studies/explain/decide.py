@@ -52,6 +52,11 @@ class Tried(NamedTuple):
         """The change in words."""
         return in_words(self.causes)
 
+    @property
+    def known(self) -> bool:
+        """Whether the other side is known to have all of it."""
+        return all(cause.known for cause in self.causes)
+
 
 def outcome(causes: tuple[Cause, ...], found: Found, base: Found, goal: Found, noise: Noise) -> Tried:
     """What a change does to the value."""
@@ -61,15 +66,19 @@ def outcome(causes: tuple[Cause, ...], found: Found, base: Found, goal: Found, n
 
 
 def named(tried: list[Tried]) -> list[Tried]:
-    """What explains the gap: what reproduces the other value, else all that cannot be told from it, the nearest first."""
+    """What explains the gap: what reproduces the other value, else all that cannot be told from it, the nearest first.
+
+    What is known to differ comes before what is only thought to.
+    """
     fitting = [one for one in tried if one.exact] or [one for one in tried if one.explains]
+    fitting = [one for one in fitting if one.known] or fitting
     single = [one for one in fitting if len(one.causes) == 1]
     return sorted(single or fitting, key=lambda one: abs(one.share - 1))
 
 
 def promising(tried: list[Tried], base: Found, noise_of_images: Noise, most: int = 4) -> list[Cause]:
     """The causes of which pairs are tried: all that are known, else those that move the value most, beyond the noise."""
-    known = [one.causes[0] for one in tried if one.causes[0].known]
+    known = [one.causes[0] for one in tried if one.known]
     best: dict[str, Tried] = {}
     for one in sorted(tried, key=lambda one: abs(one.share), reverse=True):
         if not one.causes[0].known and not noise_of_images.hides(Found(one.value, one.interval), base):

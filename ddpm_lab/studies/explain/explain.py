@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -24,7 +24,7 @@ from registry.errors import BadInput
 
 SEEDS = 0.07  # standard deviation of ln FID between seeds of training, measured on the lab's recipes (docs/decisions.md)
 NORMAL = 1.96
-PAIRS = 10  # at most, those first whose parts add up best
+MOST_SETS = 10  # of several changes at once, those first whose parts add up best
 
 Choose = Callable[[str], Choice]
 
@@ -116,7 +116,7 @@ class Search:
         anew = sum(FACTORS[cause.factor].sampled for cause in alone)
         say(
             f"{self.base.name} is changed: {len(alone) + 1} evaluations of {many} images, {anew} of them of images sampled"
-            f" anew; pairs, {PAIRS} at most, follow where none of them explains the gap"
+            f" anew; pairs, {MOST_SETS} at most, follow where none of them explains the gap"
         )
 
     def _again(self, recorded: Found) -> Found:
@@ -150,7 +150,7 @@ class Search:
         return done
 
     def _combine(self, before: Found, wanted: Found) -> None:
-        """Pairs, where nothing alone explains the gap; and where those do not tell either, all that are known to differ.
+        """Pairs, where nothing alone explains the gap; and all that is known to differ, where no less of it does.
 
         What explains it within the noise is tried together with what is known to differ too: the pair may do so to the digit.
         """
@@ -162,13 +162,20 @@ class Search:
         else:
             chosen = promising(self.tried, before, replace(self.noise, seeds=0.0, rounding=0.0))
             pairs = list(itertools.combinations(chosen, 2))
-        pairs = [pair for pair in pairs if pair[0].factor != pair[1].factor]
-        pairs.sort(key=lambda pair: abs(share[pair[0]] + share[pair[1]] - 1))
-        if len(pairs) > PAIRS:
-            self.left.append(NotTried(f"{len(pairs) - PAIRS} more pairs", f"no more than {PAIRS} are tried"))
-        self._compute(pairs[:PAIRS], before, wanted)
-        if not named(self.tried) and len({cause.factor for cause in known}) == len(known) > 2:
-            self._compute([tuple(known)], before, wanted)
+        self._compute(self._likely([pair for pair in pairs if pair[0].factor != pair[1].factor], share), before, wanted)
+        levels: dict[str, list[Cause]] = {}
+        for cause in known:
+            levels.setdefault(cause.factor, []).append(cause)
+        if len(levels) > 2 and not any(one.known for one in named(self.tried)):
+            self._compute(self._likely(itertools.product(*levels.values()), share), before, wanted)
+
+    def _likely(self, sets: Iterable[tuple[Cause, ...]], share: Mapping[Cause, float]) -> list[tuple[Cause, ...]]:
+        """Those whose parts add up to the gap best."""
+        found = sorted(sets, key=lambda several: abs(sum(share[cause] for cause in several) - 1))
+        if len(found) > MOST_SETS:
+            what = f"{len(found) - MOST_SETS} more sets of {len(found[0])} changes"
+            self.left.append(NotTried(what, f"no more than {MOST_SETS} are tried"))
+        return found[:MOST_SETS]
 
     def _result(self, before: Found, wanted: Found) -> Explanation:
         spent = time.monotonic() - self.begun

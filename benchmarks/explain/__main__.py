@@ -1,0 +1,131 @@
+"""How often `explain` is right, and how often it names a cause where there is none.
+
+python -m benchmarks.explain [x.npz]      about half an hour on one core; without a file the images are those of Fashion-MNIST
+
+X and Y are sets of N images that share none. In the first trials that is all; in the others something was done to Y, by numpy
+and PIL. Writes benchmarks/reports/explain/<file>.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from benchmarks.common import command
+from benchmarks.common.reporting import REPORTS
+from ddpm_lab.diffusion.build import build_images
+from ddpm_lab.runtime.console import say
+from ddpm_lab.storage.json_text import write_json
+from ddpm_lab.studies.explain import subject
+from ddpm_lab.studies.explain.explain import Search
+from registry.choice import Choice
+from registry.datasets.npz_reader import read_images
+from registry.errors import BadInput
+
+Array = NDArray[np.uint8]
+N, EQUALS, EACH = 500, 40, 5
+
+
+def jpeg(images: Array) -> Array:
+    """Saved as JPEG of quality 75 and read again."""
+
+    def through(image: Array) -> Array:
+        Image.fromarray(image[..., 0]).save(stream := io.BytesIO(), "JPEG", quality=75)
+        return np.asarray(Image.open(stream))[..., None]
+
+    return np.stack([through(one) for one in images])
+
+
+def smaller(images: Array) -> Array:
+    """20 x 20 pixels, each the nearest one."""
+    rows = np.arange(20) * images.shape[1] // 20
+    return images[:, rows][:, :, rows]
+
+
+def red(images: Array) -> Array:
+    """The gray value in the first of three channels."""
+    return np.concatenate([images, np.zeros_like(images), np.zeros_like(images)], axis=3)
+
+
+def fewer(images: Array) -> Array:
+    """A quarter of them."""
+    return images[: len(images) // 4]
+
+
+PLANTED: dict[tuple[str, ...], Callable[[Array], Array]] = {
+    ("n",): fewer,
+    ("quantisation",): jpeg,
+    ("resize",): smaller,
+    ("colour",): red,
+    ("n", "quantisation"): lambda images: jpeg(fewer(images)),
+    ("colour", "n"): lambda images: red(fewer(images)),
+    ("colour", "resize"): lambda images: red(smaller(images)),
+    ("n", "quantisation", "resize"): lambda images: smaller(jpeg(fewer(images))),
+    ("colour", "n", "resize"): lambda images: red(smaller(fewer(images))),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("images", nargs="?", metavar="x.npz", help="other images than those of Fashion-MNIST")
+    data = build_images(Choice("fashion_mnist", {}))
+    file = parser.parse_args().images
+    images = read_images(Path(file)) if file else data.train.rows(torch.arange(len(data.train)))
+    sets = _sets(images.permute(0, 2, 3, 1).numpy())
+    rows: list[dict[str, Any]] = []
+    for factors, change in [((), lambda images: images)] * EQUALS + [one for one in PLANTED.items() for _ in range(EACH)]:
+        with tempfile.TemporaryDirectory() as folder:
+            x, y = (Path(folder) / name for name in ("x.npz", "y.npz"))
+            np.savez(x, next(sets))
+            np.savez(y, change(next(sets)))
+            read = [subject.read(str(one), "cpu", None, None) for one in (x, y)]
+            search = Search(read[0], read[1], lambda: data, _plain, "fashion_cnn", torch.device("cpu"))
+            found = search.execute()
+        named = [sorted({cause.factor for cause in one.causes}) for one in found.named]
+        row = {"planted": list(factors), "before": found.before.value, "wanted": found.wanted.value, "named": named}
+        rows.append({**row, "within_noise": found.within_noise, "seconds": round(found.seconds, 1)})
+        say(str(rows[-1]))
+        reports = REPORTS / "explain"
+        reports.mkdir(parents=True, exist_ok=True)
+        name = Path(file).stem if file else "fashion_mnist"
+        write_json(reports / f"{name}.json", {"n": N, "rows": rows, "summary": _summary(rows)})
+
+
+def _plain(name: str) -> Choice:
+    return Choice(name, {})
+
+
+def _sets(images: Array) -> Iterator[Array]:
+    """Sets of N images, without return as long as there are any."""
+    rng = np.random.default_rng(0)
+    if len(images) < 2 * N:
+        raise BadInput(f"{len(images)} images; at least {2 * N} are needed")
+    while True:
+        order = rng.permutation(len(images))
+        for start in range(0, len(images) - N + 1, N):
+            yield images[order[start : start + N]]
+
+
+def _summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Of each kind of trial: how many there were, in how many the causes were named alone, first, or another one."""
+    found: dict[str, dict[str, int]] = {}
+    for row in rows:
+        one = found.setdefault(", ".join(row["planted"]) or "nothing", {"trials": 0, "alone": 0, "first": 0, "others": 0})
+        one["trials"] += 1
+        one["alone"] += row["named"] == [row["planted"]]
+        one["first"] += row["named"][:1] == [row["planted"]]
+        one["others"] += any(named != row["planted"] for named in row["named"])
+    return found
+
+
+if __name__ == "__main__":
+    command.execute(main)
