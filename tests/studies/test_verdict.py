@@ -1,14 +1,19 @@
 """Verdicts: pairs of runs, whose values are made up here but for one that is run, and what is kept of them."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from conftest import Quick
+from conftest import ROOT, Quick
 from support.forks import Forks, Process
 
 from ddpm_lab.cli.main import main
@@ -299,3 +304,45 @@ def test_sampling_alone_shares_the_trained_runs(
     assert "sampling.sampler.name: ddim -> ancestral, sampling.weights: auto -> raw" in listed
     assert main(["verdicts", "--json"]) == 0
     assert [one["question"] for one in json.loads(capsys.readouterr().out)] == [found["question"]]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGKILL])
+def test_one_that_was_killed_leaves_nothing_behind_and_goes_on(signum: int, tmp_path: Path) -> None:
+    """For real: in the middle of the second run, and then to the end."""
+    some = [word for word in TINY if not word.startswith(("train.images", "evaluate.metrics"))]
+    words = [
+        "verdict",
+        A,
+        B,
+        *some,
+        "train.images=12800",
+        "train.checkpoint_every=320",
+        "evaluate.metrics=[FID]",
+        "evaluate.n=120",
+    ]
+    command = [sys.executable, "-m", "ddpm_lab", *words, "--pairs", "2"]
+    env = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+
+    def start() -> "subprocess.Popen[str]":
+        return subprocess.Popen(command, cwd=tmp_path, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    process, deadline = start(), time.monotonic() + 240
+    while len({file.parents[1] for file in tmp_path.rglob("checkpoints/0*")}) < 2:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    process.send_signal(signum)
+    said = process.communicate(timeout=60)[1]
+    assert process.returncode == {signal.SIGTERM: 143, signal.SIGKILL: -signal.SIGKILL}[signum]
+    assert "everything is saved" in said, "its run has ended too, as if it had been asked to stop"
+    (stopped,) = {file.parents[1] for file in tmp_path.rglob("checkpoints/0*")} - {
+        file.parent for file in tmp_path.rglob("result.json")
+    }
+    assert verdict_file.read(tmp_path / "results")[0].text == "begun, and not finished"
+    out, said = start().communicate(timeout=600)
+    assert "resuming" in said
+    assert stopped.name in said
+    assert "after 2 pairs" in out
+    assert len([*tmp_path.rglob("result.json")]) == 4
+    (kept,) = verdict_file.read(tmp_path / "results")
+    assert len(kept.pairs) == 2
