@@ -316,8 +316,8 @@ def test_one_that_was_killed_leaves_nothing_behind_and_goes_on(signum: int, tmp_
         A,
         B,
         *some,
-        "train.images=12800",
-        "train.checkpoint_every=320",
+        "train.images=4800",
+        "train.checkpoint_every=960",
         "evaluate.metrics=[FID]",
         "evaluate.n=120",
     ]
