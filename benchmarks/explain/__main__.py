@@ -116,7 +116,7 @@ def _sets(images: Array) -> Iterator[Array]:
 
 
 def _summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """Of each kind of trial: in how many was named what was planted, a part of it that alone explains the gap, or anything else."""
+    """Of each kind of trial: in how many was named what was planted, a part of it, or anything else."""
     found: dict[str, dict[str, int]] = {}
     for row in rows:
         one = found.setdefault(", ".join(row["planted"]) or "nothing", {"trials": 0, "whole": 0, "part": 0, "wrong": 0})
