@@ -47,7 +47,7 @@ check: setup ## EXP=cosine_l1 [SET=...] [BUDGET=...] [FULL=1 JSON=1]: validate, 
 	@test -n "$(EXP)" || { echo 'make check: name an experiment, such as EXP=cosine_l1' >&2; exit 2; }
 	@$(LAB) check $(RECIPE) $(if $(FULL),--full) $(if $(JSON),--json)
 
-list: setup ## [SHELF=losses|experiments]: all parts with their options, or the experiments
+list: setup ## [SHELF=losses|experiments|models]: all parts with their options, the experiments, or the models that ship
 	@$(LAB) list $(SHELF)
 
 sample: setup ## RUN=results/latest [N=64 SAMPLER= STEPS= SEED= CLASS= GUIDANCE= WEIGHTS=ema|raw OUT=x.npz SET="sampling.clip=0.995"]: a grid, and the images
@@ -80,9 +80,9 @@ ema: setup ## RUN=results/latest STD="0.08 0.12": averages of other lengths from
 	@test -n "$(RUN)" -a -n "$(STD)" || { echo 'make ema: name a run and lengths, such as RUN=results/latest STD=0.08' >&2; exit 2; }
 	@$(LAB) ema $(RUN) --std $(STD)
 
-export: setup ## RUN=results/latest DIR=my_model [WEIGHTS=ema|raw]: the network as a folder, for the lab and for diffusers
+export: setup ## RUN=results/latest DIR=my_model [WEIGHTS=ema|raw LICENCE=MIT]: the network as a folder, for the lab and for diffusers
 	@test -n "$(RUN)" -a -n "$(DIR)" || { echo 'make export: name a run and a new folder, such as RUN=results/latest DIR=my_model' >&2; exit 2; }
-	@$(LAB) export $(RUN) $(DIR) $(call flag,WEIGHTS,--weights)
+	@$(LAB) export $(RUN) $(DIR) $(call flag,WEIGHTS,--weights) $(call flag,LICENCE,--licence,')
 
 sync: setup ## RUN=results/latest: send W&B what it lacks of that run
 	@test -n "$(RUN)" || { echo 'make sync: name a run, such as RUN=results/latest' >&2; exit 2; }

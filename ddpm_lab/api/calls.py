@@ -65,7 +65,7 @@ def train(
 
 @checked
 def load(run: PathName, device: str | None = None) -> Run:
-    """Open a run's folder such as `results/latest`, or an exported network.
+    """Open a run's folder such as `results/latest`, an exported network, or a model that ships with the lab, by its name.
 
     Raises:
         BadInput: there is no such run, or a part of it is missing or damaged.
@@ -87,7 +87,7 @@ def compare(*runs: Run | PathName, metric: str | None = None, features: str | No
     """
     if not runs:
         raise BadInput("compare(): name runs, such as compare('results/latest', another_run)")
-    return rank([str(one.folder.path) if isinstance(one, Run) else os.fspath(one) for one in runs], metric, features, n)
+    return rank([str(one.folder) if isinstance(one, Run) else os.fspath(one) for one in runs], metric, features, n)
 
 
 @checked

@@ -21,7 +21,7 @@ from ddpm_lab.inference import trained_run
 from ddpm_lab.inference.measuring import evaluate_run
 from ddpm_lab.inference.sampling_overrides import changed
 from ddpm_lab.inference.trained_run import class_number
-from ddpm_lab.reports.result_table import result_lines
+from ddpm_lab.reports.result_table import in_a_line, result_lines
 from ddpm_lab.reports.run_report import embedded
 from ddpm_lab.runtime.console import Shown
 from ddpm_lab.runtime.signals import NotFinite
@@ -164,15 +164,14 @@ class Run(trained_run.Run):
 
     @property
     def _name(self) -> str:
-        path = self.folder.path.resolve()
-        return f"{path.parent.name}/{path.name}"
+        name, folder = self.recipe.name, self.folder.path.resolve().name
+        return name if name == folder else f"{name}/{folder}"
 
     def _told(self) -> str:
         result = self.result
         if result is None:
             return "not finished" if self.folder.metrics.is_file() else "exported"
-        values = [f"{one.metric} {one.number(one.value)} ({one.measured_by}, N = {one.n:,})" for one in result.of_main]
-        return ", ".join([f"{result.images:,} images", *values])
+        return in_a_line(result)
 
     def __repr__(self) -> str:
         return f"<Run {self._name}: {self._told()}>"

@@ -13,6 +13,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(parser, "run")
     parser.add_argument("directory", type=Path, help="a new folder")
     add(parser, "--weights")
+    parser.add_argument("--licence", help="of the weights, for the model card, such as MIT")
 
 
 def execute(arguments: argparse.Namespace) -> None:
@@ -21,5 +22,5 @@ def execute(arguments: argparse.Namespace) -> None:
     from ddpm_lab.inference.trained_run import Run
     from ddpm_lab.runtime.console import say
 
-    for line in export(Run(arguments.run, "cpu"), arguments.weights, arguments.directory):
+    for line in export(Run(arguments.run, "cpu"), arguments.weights, arguments.directory, arguments.licence):
         say(line)

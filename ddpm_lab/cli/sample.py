@@ -44,6 +44,8 @@ def _execute(arguments: argparse.Namespace) -> None:
     from ddpm_lab.storage.images import save_grid, unlike, write_images
 
     run = Run(arguments.run, arguments.device, arguments.overrides)
+    if arguments.png is None and arguments.out is None:
+        run.folder = run.folder.writable()
     sampling = sampling_of(run, arguments)
     for option, suffix in (("out", ".npz"), ("png", ".png")):
         if (path := getattr(arguments, option)) is not None:

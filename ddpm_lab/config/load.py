@@ -17,6 +17,8 @@ from ddpm_lab.config.overrides import COMMAND_LINE, layer_of
 from ddpm_lab.config.schema import Conflict, Experiment
 from ddpm_lab.config.yaml_reader import Tree, describe, read_mapping
 from ddpm_lab.runtime.redaction import discreet, restored
+from ddpm_lab.storage import shipped
+from ddpm_lab.storage.names import id_of
 from ddpm_lab.storage.run_folder import RESOLVED, recorded_hash
 from registry.beside import Plugin
 from registry.choice import Choice
@@ -38,13 +40,18 @@ class Recipe:
 
 
 def find(name: str) -> Path:
-    """The file of an experiment: a path, a run's folder, or a name in ./experiments or of those that the lab carries.
+    """The file of an experiment: a path, a run's folder, a name in ./experiments or of those that the lab carries, or the name
+    of a model that ships.
 
     Raises:
         BadInput: there is none; the nearest names are given.
     """
     record = Path(name) / RESOLVED
-    return record if named_files.is_file(record) else named_files.find("experiment", name, EXPERIMENTS)
+    if named_files.is_file(record):
+        return record
+    if name in (models := shipped.models()) and name not in named_files.known(EXPERIMENTS):
+        return models[name] / RESOLVED
+    return named_files.find("experiment", name, EXPERIMENTS)
 
 
 def load_recipe(
@@ -76,9 +83,15 @@ def load_recipe(
     tree.merge(layer_of(overrides, caller), caller)
     tree.merge(settings or {}, caller)
     plugins = _load_plugins(tree, file, caller)
-    # A run's folder, perhaps by way of `results/latest`, is named after its experiment.
-    experiment_name = file.resolve().parent.parent.name if file.name == RESOLVED else file.stem
-    return Recipe(experiment_name, _validate(tree, str(file)), plugins)
+    return Recipe(_name_of(file), _validate(tree, str(file)), plugins)
+
+
+def _name_of(file: Path) -> str:
+    """That of the file; of a record that of the exported folder, or of the folder that a run's folder lies in."""
+    if file.name != RESOLVED:
+        return file.stem
+    folder = file.resolve().parent  # perhaps by way of `results/latest`
+    return folder.name if id_of(folder.name) is None else folder.parent.name
 
 
 def dump(experiment: Experiment) -> str:

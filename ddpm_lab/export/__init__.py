@@ -11,6 +11,7 @@ from pathlib import Path
 import jinja2
 from safetensors.torch import save_file
 
+from ddpm_lab.config.command import command_of
 from ddpm_lab.export.autoencoder import identity_autoencoder
 from ddpm_lab.export.component import Component, Inexpressible
 from ddpm_lab.export.dit import dit
@@ -18,7 +19,7 @@ from ddpm_lab.export.scheduler import scheduler
 from ddpm_lab.export.unet import unet
 from ddpm_lab.inference.sampling_overrides import changed
 from ddpm_lab.inference.trained_run import Run
-from ddpm_lab.storage.files import write_text
+from ddpm_lab.storage.files import sha256, write_text
 from ddpm_lab.storage.json_text import write_json
 from ddpm_lab.storage.measurement import read_result
 from ddpm_lab.storage.weights import save_weights
@@ -29,15 +30,17 @@ from registry.errors import BadInput
 DIFFUSERS = "0.31.0"
 
 
-def export(run: Run, weights: str | None, directory: Path) -> list[str]:
+def export(run: Run, weights: str | None, directory: Path, licence: str | None = None) -> list[str]:
     """Write the run's network to a new folder; the lines that say what is in it. Without `weights` those that it samples from.
+
+    `licence` is that of the weights, for the card.
 
     Raises:
         BadInput: the folder is there already or cannot be written, or the run has no such weights.
     """
     if directory.exists():
         raise BadInput(f"{directory} is there already; name a new folder")
-    exported = _Export(run, weights)
+    exported = _Export(run, weights, licence)
     try:
         directory.parent.mkdir(parents=True, exist_ok=True)
         aside = Path(tempfile.mkdtemp(prefix=f".partial-{directory.name}-", dir=directory.parent))
@@ -55,8 +58,8 @@ def export(run: Run, weights: str | None, directory: Path) -> list[str]:
 class _Export:
     """A run with the weights that are exported, and what diffusers makes of its network."""
 
-    def __init__(self, run: Run, weights: str | None) -> None:
-        self.run, self.experiment, self.shape = run, run.experiment, run.shape
+    def __init__(self, run: Run, weights: str | None, licence: str | None) -> None:
+        self.licence, self.run, self.experiment, self.shape = licence, run, run.experiment, run.shape
         self.sampling = self.experiment.sampling
         if weights is not None:
             self.sampling = changed(run, self.sampling, weights=weights)
@@ -71,8 +74,10 @@ class _Export:
         """All files of the folder."""
         save_weights(folder / f"{self.weights}.safetensors", self.model.network, {"backbone": self.experiment.backbone.name})
         # The same files as in the run's folder, so that the lab loads the one as the other.
-        for file in (self.run.folder.experiment, self.run.folder.data):
-            shutil.copyfile(file, folder / file.name)
+        had = self.run.folder
+        for file in (had.experiment, had.data, had.result, had.environment, had.start):
+            if file.is_file():
+                shutil.copyfile(file, folder / file.name)
         if self.run.folder.plugins.is_dir():
             shutil.copytree(self.run.folder.plugins, folder / self.run.folder.plugins.name)
         config = {
@@ -87,7 +92,7 @@ class _Export:
             _write_component(folder / component.folder, component)
         if self.pipeline:
             self._write_index(folder / "model_index.json")
-        write_text(folder / "README.md", self._card() + "\n")
+        write_text(folder / "README.md", self._card(sha256(folder / f"{self.weights}.safetensors")) + "\n")
 
     def lines(self) -> list[str]:
         """What is in the folder."""
@@ -128,16 +133,17 @@ class _Export:
             index["id2label"] = {str(number): name for number, name in enumerate(names)}
         write_json(file, index)
 
-    def _card(self) -> str:
-        """README.md: what it is, its result, how to sample from it, the license of the data."""
+    def _card(self, digest: str) -> str:
+        """README.md: what it is, its result, what made it, the licences, how to sample from it."""
         result = read_result(self.run.folder.result) if self.run.folder.finished else None
         environment = jinja2.Environment(
             loader=jinja2.PackageLoader("ddpm_lab.export"), trim_blocks=True, lstrip_blocks=True,
             undefined=jinja2.StrictUndefined,
         )  # fmt: skip
         return environment.get_template("model_card.md").render(
-            vars(self), name=self.run.recipe.name, classes=self.model.classes, result=result, parameters=self.model.parameters
-        )
+            vars(self), name=self.run.recipe.name, classes=self.model.classes, result=result, parameters=self.model.parameters,
+            command=command_of(self.run.recipe), made_on=self.run.folder.recorded_environment(), digest=digest,
+        )  # fmt: skip
 
 
 def _without_variance(found: Component, channels: int) -> Component:

@@ -75,6 +75,7 @@ def file_of(run: Run, kind: Kind) -> Path:
 
 def measure_points(run: Run, evaluators: list[Evaluator], found: list[Point], kind: Kind, n: int) -> list[CurvePoint]:
     """The result of each point. What is not known yet is sampled, measured and kept at once."""
+    run.folder = run.folder.writable()
     rows = known_points(run, evaluators, found, kind, n)
     for number, (point, row) in enumerate(zip(found, rows, strict=True), 1):
         if row is None:

@@ -51,7 +51,8 @@ def evaluators_of_run(
 def evaluate_run(
     run: Run, sampling: Sampling, n: int, extractors: Sequence[Choice], *, extrapolate: bool
 ) -> tuple[list[Measurement], Path]:
-    """The metrics of `n` images sampled so, and a file in its folder."""
+    """The metrics of `n` images sampled so, and a file in its folder, or in the copy of a model that ships."""
+    run.folder = run.folder.writable()
     sampler = run.sampler(sampling)
     ready, missing = evaluators_of_run(run, extractors, extrapolate=extrapolate)
     made_by, labels = run.generation(sampling, sampling.seed), sampler.labels(n)

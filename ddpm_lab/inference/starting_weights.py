@@ -10,6 +10,7 @@ from torch import nn
 
 from ddpm_lab.config.load import load_recipe
 from ddpm_lab.config.schema import Experiment, Start
+from ddpm_lab.storage import shipped
 from ddpm_lab.storage.files import sha256
 from ddpm_lab.storage.measurement import RunResult, read_result
 from ddpm_lab.storage.results_folder import newest_finished
@@ -22,7 +23,7 @@ from registry.files import WEIGHTS, read_file
 def begin_from(start: Start, network: nn.Module, results: Path) -> StartingWeights:
     """Fill the network with the weights of a run or of an exported folder, as far as names and shapes are the same.
 
-    The name of an experiment stands for its newest finished run in `results`.
+    The name of an experiment stands for its newest finished run in `results`, that of a model that ships for the model.
 
     Raises:
         BadInput: there is no such run, its weights cannot be read, or less than half of the network would be theirs.
@@ -80,15 +81,17 @@ def _name(start: Start, experiment: Experiment) -> str:
 
 def _folder(name: str, results: Path) -> RunFolder:
     try:
-        return RunFolder.open(name)
+        found, path = RunFolder.open(name), RunFolder(Path(name))
+        ships = name in shipped.models() and not path.experiment.is_file()
+        return (ships and newest_finished(results, name)) or found
     except BadInput as error:
         if "/" in name:
             raise BadInput(f"train.start: {error}") from None
         if folder := newest_finished(results, name):
             return folder
         raise BadInput(
-            f"train.start: there is no run at '{name}', and no finished run of that experiment in {results}/; `ddpm-lab run"
-            f" {name}` makes one"
+            f"train.start: there is no run at '{name}', and no finished run of that experiment in {results}/"
+            f"{shipped.hint(name)}; `ddpm-lab run {name}` makes one"
         ) from None
 
 

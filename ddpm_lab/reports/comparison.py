@@ -145,14 +145,14 @@ def _distinct(names: Sequence[str]) -> list[str]:
     """Each run and file once, under the name that is no link where it has several."""
     found: dict[str, str] = {}
     for name in sorted(names, key=lambda name: os.path.islink(name.rstrip("/"))):
-        found.setdefault(os.path.realpath(name), name)
+        found.setdefault(os.path.realpath(RunFolder.named(name).path), name)
     return sorted(found.values(), key=list(names).index)
 
 
 def _entries(name: str, metric: str, extractor: str | None, n: int | None) -> list[Entry]:
     path = Path(name)
     # `results/*/*` names files in `results/latest` and folders of sweeps too.
-    if path.suffix != ".npz" and os.path.exists(path) and not os.path.exists(path / RESOLVED):
+    if path.suffix != ".npz" and os.path.exists(path) and not os.path.exists(RunFolder.named(name).experiment):
         raise _NoRun(f"no run at '{name}': it holds no {RESOLVED}")
     records = [record for record in _records(path) if record.value is not None]
     if not records:

@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Iterable, Iterator
 
 from ddpm_lab.runtime.console import aligned
-from ddpm_lab.storage.measurement import Measurement
+from ddpm_lab.storage.measurement import Measurement, RunResult
 
 WIDTH = 100  # columns, for lists of fingerprints
 
@@ -28,6 +28,12 @@ def result_lines(records: Iterable[Measurement]) -> Iterator[str]:
     for record in records:
         if record.value is None:
             yield f"{record.metric} unavailable ({record.extractor}: {record.unavailable})"
+
+
+def in_a_line(result: RunResult) -> str:
+    """`218,880 images, FID 0.558 (fashion_cnn, N = 2,000)`."""
+    values = [f"{one.metric} {one.number(one.value)} ({one.measured_by}, N = {one.n:,})" for one in result.of_main]
+    return ", ".join([f"{result.images:,} images", *values])
 
 
 def by_protocol(records: Iterable[Measurement]) -> dict[str, list[Measurement]]:

@@ -65,7 +65,7 @@ def rows_of(entries: Sequence[Named], noise: Pooled | None = None) -> tuple[list
     groups: dict[str, dict[Any, list[Named]]] = {}
     positive = all(record.value is not None and record.value > 0 for _, record in entries)
     for number, (name, record) in enumerate(entries):
-        recipe, seed = (_recipe(Path(name), record) if positive else None) or (str(number), None)
+        recipe, seed = (_recipe(RunFolder.named(name).path, record) if positive else None) or (str(number), None)
         groups.setdefault(recipe, {}).setdefault(seed, []).append((name, record))
     several = [group for group in groups.values() if len(group) > 1]
     logs = {id(group): [_mean_log(one) for one in group.values()] for group in several}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 from ddpm_lab.storage.run_folder import RunFolder
 
@@ -15,7 +14,7 @@ def differences(names: Sequence[str]) -> Iterator[str]:
     """
     hashes: dict[str, dict[str, list[str]]] = {}
     for name in names:
-        found = RunFolder(Path(name).expanduser()).recorded_environment()
+        found = RunFolder.named(name).recorded_environment()
         for piece, digest in found.code.items():
             hashes.setdefault(piece, {}).setdefault(digest, []).append(name)
         if found.replaced:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -11,16 +12,18 @@ from filelock import FileLock
 from pydantic import TypeAdapter
 
 from ddpm_lab.runtime.environment import Environment
+from ddpm_lab.storage import shipped
 from ddpm_lab.storage.files import write_text, write_whole
 from ddpm_lab.storage.json_text import from_json, read_record, to_json
 from ddpm_lab.storage.locks import take_lock
+from ddpm_lab.storage.measurement import read_result
 from ddpm_lab.storage.metrics_log import Picture, Row, from_line, series, to_line
 from ddpm_lab.storage.starting_weights import StartingWeights
 from registry.beside import Plugin
 from registry.errors import BadInput
 from registry.files import CHECKSUM, ROWS, read_text
 
-RESOLVED = "resolved.yaml"
+RESOLVED, RESULTS = "resolved.yaml", Path("results")
 _ENVIRONMENT, _START = TypeAdapter(Environment), TypeAdapter(StartingWeights)
 
 
@@ -47,6 +50,10 @@ class RunFolder:
     def __reduce__(self) -> tuple[type[RunFolder], tuple[Path]]:
         return RunFolder, (self.path,)  # the process that it is sent to does not hold it
 
+    def __str__(self) -> str:
+        """What `open` finds it by."""
+        return self.path.name if self.ships else str(self.path)
+
     def weights(self, kind: str) -> Path:
         """`ema.safetensors`, `raw.safetensors`, `ema_2.safetensors` ..."""
         return self.path / f"{kind}.safetensors"
@@ -67,20 +74,64 @@ class RunFolder:
 
     @classmethod
     def open(cls, name: str | Path) -> RunFolder:
-        """An existing run.
+        """An existing run, an exported folder, or a model that ships with the lab, by its name.
 
         Raises:
             BadInput: there is none.
         """
-        path = Path(os.path.expanduser(name))
         try:
-            folder = cls(path.resolve() if path.is_symlink() else path)
+            folder = cls.named(name)
             there = folder.experiment.is_file()
         except OSError as error:  # a name that is too long, a folder that may not be read
             raise BadInput(f"no run at '{name}' ({error.strerror})") from None
         if not there:
-            raise BadInput(f"no run at '{name}': {folder.experiment} is missing; `ls results/*` shows the runs")
+            hint = shipped.hint(str(name))
+            raise BadInput(f"no run at '{name}': {folder.experiment} is missing{hint}; `ls results/*` shows the runs")
         return folder
+
+    @classmethod
+    def named(cls, name: str | Path) -> RunFolder:
+        """The folder that a name stands for, whatever is in it: of that path; else of a model that ships, or of its copy."""
+        path = Path(os.path.expanduser(name))
+        try:
+            folder = cls(path.resolve() if path.is_symlink() else path)
+            if folder.experiment.is_file() or (model := shipped.models().get(str(name))) is None:
+                return folder
+        except OSError:  # a name that no folder can have
+            return cls(path)
+        found = cls(model)
+        return copy if (copy := found._copy()).experiment.is_file() else found
+
+    @property
+    def ships(self) -> bool:
+        """Whether it is that of a model that ships with the lab, which is not written to."""
+        return self.path.parent == shipped.MODELS
+
+    def writable(self) -> RunFolder:
+        """The folder itself; of a model that ships a copy at the place that its run would have in ./results.
+
+        Raises:
+            BadInput: the copy cannot be written.
+        """
+        if not self.ships:
+            return self
+        copy = self._copy()
+        aside = copy.path.with_name(f".partial-{os.getpid()}-{copy.path.name}")
+        try:
+            if not copy.experiment.is_file():
+                shutil.copytree(self.path, aside, copy_function=shutil.copyfile)
+                aside.chmod(0o755)  # where the lab is installed it may not be written
+                os.replace(aside, copy.path)
+        except OSError as error:
+            if not copy.experiment.is_file():  # another process may have been faster
+                raise BadInput(f"{copy.path} cannot be written ({error.strerror or error}); go where it can") from None
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
+        return copy
+
+    def _copy(self) -> RunFolder:
+        """Of the run that made a model that ships, so that another model, of a later lab, has another copy."""
+        return RunFolder(RESULTS / self.path.name / read_result(self.result).run)
 
     def hold(self) -> bool:
         """Take the folder for this process until it is released or the process ends; whether no other one has it.

@@ -76,7 +76,7 @@ def sync(name: str) -> None:
         BadInput: there is no such run, nobody is logged in, or the run is being sent by another process.
         RuntimeError: W&B did not take it.
     """
-    folder = RunFolder.open(name)
+    folder = RunFolder.open(name).writable()
     experiment = read_mapping(folder.experiment)
     try:
         track = Track.model_validate(experiment.get("track", {}))

@@ -14,6 +14,7 @@ import ddpm_lab
 from ddpm_lab.export.autoencoder import identity_autoencoder
 from ddpm_lab.inference.trained_run import Run
 from ddpm_lab.runtime.seeding import generator
+from ddpm_lab.storage.files import sha256
 from registry.backbones import BACKBONES
 
 ADM = "backbone={name: adm_unet, width: 32, multipliers: [1, 2], blocks: 1, head_channels: 32}"
@@ -98,7 +99,7 @@ def test_a_unet_with_classes_is_there_without_a_pipeline_and_its_card_shows_how_
 
 
 def test_the_card_and_the_configuration_tell_what_it_is(quick: Quick, smoke_run: Path, tmp_path: Path) -> None:
-    done = quick("export", smoke_run, tmp_path / "new/model", "--weights", "raw")
+    done = quick("export", smoke_run, tmp_path / "new/model", "--weights", "raw", "--licence", "CC0-1.0")
     assert done.returncode == 0, done.stderr
     assert "it has no network like 'patch_unet'" in done.stderr
     card = (tmp_path / "new/model/README.md").read_text()
@@ -108,6 +109,10 @@ def test_the_card_and_the_configuration_tell_what_it_is(quick: Quick, smoke_run:
         result["fingerprint"],
         "N",
         "MIT, as the lab",
+        "license: cc0-1.0\n",
+        "Licence of the weights: CC0-1.0.",
+        "\n    ddpm-lab run smoke --budget cpu classes=true\n",
+        sha256(tmp_path / "new/model/raw.safetensors"),
         "disc, square, cross",
         "raw.safetensors",
     ):
@@ -138,7 +143,7 @@ def test_what_diffusers_cannot_compute_is_said_and_the_rest_is_written(
     _, folder = _exported(quick, tmp_path, ADM, *overrides, "train.images=64", "sampling.steps=4")
     assert words in (folder / "README.md").read_text()
     assert sorted(file.name for file in folder.iterdir()) == [
-        "README.md", "config.json", "data.json", "ema.safetensors", "resolved.yaml",
+        "README.md", "config.json", "data.json", "ema.safetensors", "environment.json", "resolved.yaml", "result.json",
     ]  # fmt: skip
     assert ddpm_lab.load(folder).sample(2).shape == (2, 1, 16, 16)
 
