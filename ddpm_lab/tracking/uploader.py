@@ -14,6 +14,7 @@ import re
 import shutil
 import signal
 import sys
+import tempfile
 import threading
 import time
 from dataclasses import dataclass
@@ -223,6 +224,8 @@ def main() -> int:
     order = Order(**json.loads(sys.stdin.readline()))
     # The client takes these from the environment alone. Its files would contain the path of the user's home.
     os.environ |= {"WANDB_DATA_DIR": order.scratch, "WANDB_CACHE_DIR": order.scratch}
+    # It makes folders when it is imported, and removes them at an exit that this process does not take.
+    tempfile.tempdir = order.scratch
     ended, status = threading.Event(), [1]
 
     def wait_for_the_end() -> None:

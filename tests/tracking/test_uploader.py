@@ -105,9 +105,10 @@ def _peak_megabytes(process: int) -> float:
     return int(line.split()[1]) / 1024
 
 
-def test_everything_arrives_once_and_nothing_secret(
-    server: WandbServer, folder: RunFolder, capsys: pytest.CaptureFixture[str]
+def test_everything_arrives_once_and_nothing_secret_and_nothing_is_left_behind(
+    server: WandbServer, folder: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))  # of the uploader
     _train(folder, range(12))
     _end(folder, 3.5)
     words = {"tags": ["one", "two"], "group": "g", "run_name": "n", "notes": "why", "job_type": "tune", "project": "p"}
@@ -144,6 +145,7 @@ def test_everything_arrives_once_and_nothing_secret(
     assert [sorted(version.aliases) for version in server.artifacts["little-ema"]] == [[], ["best", "latest"]]
     assert (run.tags, run.name) == (["one", "two"], "n")
     assert not server.unknown
+    assert not list(tmp_path.iterdir())
     folder.experiment.unlink()  # the user's own file, with a path that the user wrote
     assert not list(_secrets_in(server, folder.path))
     assert KEY not in (said := "".join(capsys.readouterr()))
