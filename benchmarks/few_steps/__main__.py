@@ -3,7 +3,7 @@
 python -m benchmarks.few_steps results/distilled/* results/consistency/* ...      a minute a run on two cores, resumable
 
 Runs of one experiment that differ in the seed are one row: the geometric mean, and its 95 % interval over seeds, or of one run
-over images. Each run samples as its experiment does, in other numbers of steps. Writes report.json in benchmarks/reports/few_steps,
+over images. Each run samples as its experiment does, in other numbers of steps. Writes benchmarks/reports/few_steps/report.json,
 the table of docs/few-steps.md, and a picture of each experiment from the same noise.
 """
 
