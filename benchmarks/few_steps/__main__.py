@@ -3,8 +3,8 @@
 python -m benchmarks.few_steps results/distilled/* results/consistency/* ...      a minute a run on two cores, resumable
 
 Runs of one experiment that differ in the seed are one row: the geometric mean, and its 95 % interval over seeds, or of one run
-over images. Each run samples as its experiment does, in other numbers of steps. Writes benchmarks/reports/few_steps/report.json,
-the table of docs/few-steps.md, and a picture of each experiment from the same noise.
+over images. Each run samples as its experiment does, in other numbers of steps. Writes the report, the table of
+docs/few-steps.md, and a picture of each experiment from the same noise.
 """
 
 from __future__ import annotations
