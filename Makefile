@@ -16,7 +16,7 @@ SHARE   = OMP_NUM_THREADS=$${OMP_NUM_THREADS:-$$(( ($$(getconf _NPROCESSORS_ONLN
 RUNNER  = $(if $(NPROC),$(SHARE) $(PY) -m torch.distributed.run --standalone --nproc-per-node=$(NPROC) -m ddpm_lab,$(LAB))
 RECIPE  = $(EXP) $(SET) --budget $(BUDGET) $(call flag,DEVICE,--device)
 
-.PHONY: run gallery bench bench-backbones bench-memory bench-speed bench-quality bench-nfe bench-evaluations bench-contention bench-third-order bench-verdicts bench-explain bench-gpu sweep verdict verdicts explain check list sample evaluate compare ema export sync test test-all fuzz lint setup help clean
+.PHONY: run gallery bench bench-backbones bench-memory bench-speed bench-quality bench-nfe bench-evaluations bench-contention bench-third-order bench-verdicts bench-explain bench-few-steps bench-gpu sweep verdict verdicts explain check list sample evaluate compare ema export sync test test-all fuzz lint setup help clean
 
 # $(call install,ENVIRONMENT,WHAT): the first time pip shows its downloads; an update says no more than it must.
 define install
@@ -130,6 +130,10 @@ bench-verdicts: setup ## how many pairs a verdict takes, by simulation (a minute
 
 bench-explain: setup ## [RUN=x.npz]: how often explain names what was planted, and how often where nothing was (ten minutes); benchmarks/reports/explain
 	@$(PY) -m benchmarks.explain $(RUN)
+
+bench-few-steps: setup ## RUNS="results/distilled/*": FID after 1, 2, 4, 8 and 15 evaluations, and the table of docs/few-steps.md; benchmarks/reports/few_steps
+	@test -n "$(RUNS)" || { echo 'make bench-few-steps: name runs, such as RUNS="results/distilled/*"' >&2; exit 2; }
+	@$(PY) -m benchmarks.few_steps $(RUNS)
 
 bench-gpu: setup ## [NETWORKS="dit patch_unet"]: the step on a GPU (ends within ten minutes, resumable); benchmarks/reports/gpu
 	@$(PY) -m benchmarks.gpu $(NETWORKS)
