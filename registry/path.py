@@ -17,7 +17,8 @@ class NoisePath:
 
     A point of the curve is held as its angle phi = atan2(sigma, alpha) in [0, pi/2], which stays finite at zero
     signal and at zero noise, and grows with the level. Between knots the angle is interpolated linearly, so every
-    point lies on the curve exactly. Levels are real numbers in [0, T - 1], 0 the least noisy. All arithmetic is float64.
+    point lies on the curve exactly. Levels are real numbers in [0, T - 1], 0 the least noisy. All arithmetic is float64, on
+    the device where the level lies.
     """
 
     def __init__(self, angle: Tensor, kind: Kind | Curve) -> None:
@@ -32,6 +33,7 @@ class NoisePath:
         if not 0 <= float(angle[0]) <= float(angle[-1]) <= torch.pi / 2:
             raise ValueError("the angles of a noise path lie between 0 (no noise) and pi/2 (no signal)")
         self.angle = angle
+        self._copies: dict[torch.device, Tensor] = {}
         self.curve = kind if isinstance(kind, Curve) else CURVES[kind]
 
     @property
@@ -82,10 +84,6 @@ class NoisePath:
         """T, the number of knots."""
         return len(self.angle)
 
-    def to(self, device: torch.device | str) -> NoisePath:
-        """The same path on another device."""
-        return NoisePath(self.angle.to(device), self.curve)
-
     def at(self, level: Tensor) -> tuple[Tensor, Tensor]:
         """alpha and sigma, float64, in the shape of `level`."""
         return self.curve.point(self._angle(level))
@@ -102,7 +100,7 @@ class NoisePath:
         """d log_snr / d level, float64, negative; at a knot, that of the interval above it."""
         if self.steps == 1:
             return torch.zeros(level.shape, dtype=torch.float64, device=level.device)
-        angle, rate = self._angle(level), self.angle.diff()
+        angle, rate = self._angle(level), self._knots(level).diff()
         below = self._knot_below(level)
         return -4 * rate[below] / torch.sin(2 * angle)
 
@@ -114,17 +112,26 @@ class NoisePath:
         """The level at which the path has that log SNR: the inverse of `log_snr`, clamped to [0, T - 1]."""
         if self.steps == 1:
             return torch.zeros_like(log_snr, dtype=torch.float64)
-        angle = torch.atan(torch.exp(-0.5 * log_snr.to(torch.float64))).clamp(self.angle[0], self.angle[-1])
-        above = torch.searchsorted(self.angle, angle.contiguous()).clamp(1, self.steps - 1)
-        low, high = self.angle[above - 1], self.angle[above]
+        knots = self._knots(log_snr)
+        angle = torch.atan(torch.exp(-0.5 * log_snr.to(torch.float64))).clamp(knots[0], knots[-1])
+        above = torch.searchsorted(knots, angle.contiguous()).clamp(1, self.steps - 1)
+        low, high = knots[above - 1], knots[above]
         return above - 1 + (angle - low) / (high - low)
 
     def _knot_below(self, level: Tensor) -> Tensor:
         return level.floor().long().clamp(0, max(self.steps - 2, 0))
 
     def _angle(self, level: Tensor) -> Tensor:
-        level = level.to(torch.float64)
+        level, knots = level.to(torch.float64), self._knots(level)
         if self.steps == 1:
-            return self.angle[0].expand(level.shape)
+            return knots[0].expand(level.shape)
         below = self._knot_below(level)
-        return torch.lerp(self.angle[below], self.angle[below + 1], level - below)
+        return torch.lerp(knots[below], knots[below + 1], level - below)
+
+    def _knots(self, near: Tensor) -> Tensor:
+        """The angles, on the device of `near`."""
+        if near.device == self.angle.device:
+            return self.angle
+        if near.device not in self._copies:
+            self._copies[near.device] = self.angle.to(near.device)
+        return self._copies[near.device]

@@ -38,7 +38,7 @@ def train(
         overrides: as on the command line: "loss=huber", "train.batch=64".
         images: how many the training sees; short for "train.images=...".
         budget: a name in experiments/budgets (default: cpu).
-        device: cpu, cuda, cuda:1 ... (default: the GPU where there is one).
+        device: cpu, cuda, cuda:1 ..., xpu, mps (default: a GPU where there is one).
         results: where runs are kept. Nothing is written but the run's folder there, and the link `latest`.
         id: names the run, or resumes the one that has it.
         resume: go on with the newest unfinished run of the experiment, if there is one.

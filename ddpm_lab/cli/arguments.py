@@ -20,7 +20,7 @@ SAMPLING = ("sampler", "steps", "seed", "guidance", "weights")  # the options th
 # What several commands share: the argument, and what argparse is told of it.
 SHARED: dict[str, dict[str, Any]] = {
     "run": {"help": "a run's folder, such as results/latest, or a name that `list models` shows"},
-    "--device": {"help": "cpu, cuda, cuda:1 ... (default: the GPU where there is one)"},
+    "--device": {"help": "cpu, cuda, cuda:1 ..., xpu, mps (default: a GPU where there is one)"},
     "--results": {"type": Path, "default": Path("results"), "help": "where runs are kept (default: results)"},
     "--json": {"action": "store_true", "help": "print JSON"},
     "--weights": {"help": "which weights: ema, raw, ema_2 ..., or what `ema` made"},

@@ -97,7 +97,7 @@ def build_model(experiment: Experiment, shape: DataShape, device: torch.device) 
         raise BadInput(f"backbone: {error}") from None
     target = build_part(TARGETS, experiment.target, shape.std)
     network.to(device).to(memory_format=pick_memory_format(experiment.train.memory_format, device))
-    diffusion = Diffusion(path.to(device), target, traits.second_level, experiment.self_conditioning)
+    diffusion = Diffusion(path, target, traits.second_level, experiment.self_conditioning, device)
     return Model(diffusion, network, variance, classes, denoises)
 
 
@@ -116,7 +116,7 @@ def build_objective(experiment: Experiment, shape: DataShape, model: Model, samp
     return Objective(
         levels=build_part(LEVELS, experiment.levels, path),
         loss=LOSSES.configure(experiment.loss.name, experiment.loss.options),
-        weighting=weighting.to(path.angle.device) if isinstance(weighting, nn.Module) else weighting,
+        weighting=weighting.to(model.diffusion.device) if isinstance(weighting, nn.Module) else weighting,
         space=None if experiment.loss_space is None else build_part(TARGETS, experiment.loss_space, shape.std),
         coupling=build_part(COUPLINGS, experiment.coupling, sampled) if dependent else None,
         compute=OBJECTIVES.configure(chosen.name, chosen.options),
@@ -137,7 +137,7 @@ def build_procedure(sampling: Sampling, model: Model, load: Load) -> Procedure:
 def build_sampler(sampling: Sampling, model: Model) -> tuple[Sampler, Grid]:
     """The sampler with its options, and the levels that it visits."""
     path = model.diffusion.path
-    levels = build_levels(sampling, path).to(path.angle.device)
+    levels = build_levels(sampling, path)
     return SAMPLERS.configure(sampling.sampler.name, sampling.sampler.options), Grid(path, levels, model.variance)
 
 

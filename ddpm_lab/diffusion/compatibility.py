@@ -161,7 +161,7 @@ def warnings(experiment: Experiment, model: Model, objective: Objective, std: fl
             f" before evaluation {steps.evaluation} the network's errors grow by {steps.factor:.0f}; take clipped_log_snr or"
             " trailing"
         )
-    clean = float(path.log_snr(torch.zeros(1, device=path.angle.device)).mul(-0.5).exp())
+    clean = float(path.log_snr(torch.zeros(1)).mul(-0.5).exp())
     if clean > NOISY_END:
         yield (
             f"the path's clean end has sigma / alpha {clean:.3g}, above {NOISY_END:g}: detail below that noise is never"
@@ -198,11 +198,11 @@ def _sizes(diffusion: Diffusion, std: float) -> Iterator[tuple[str, float, torch
 
 def terminal_snr(path: NoisePath) -> float:
     """The signal-to-noise ratio at the last level."""
-    return float(path.log_snr(torch.tensor([path.steps - 1.0], device=path.angle.device)).exp())
+    return float(path.log_snr(torch.tensor([path.steps - 1.0])).exp())
 
 
 def _levels(path: NoisePath, objective: Objective) -> tuple[torch.Tensor, torch.Tensor]:
-    return objective.levels(4096, torch.Generator(path.angle.device).manual_seed(0))
+    return objective.levels(4096, torch.Generator().manual_seed(0))
 
 
 def _weights(model: Model, objective: Objective) -> tuple[torch.Tensor, torch.Tensor]:
@@ -213,4 +213,4 @@ def _weights(model: Model, objective: Objective) -> tuple[torch.Tensor, torch.Te
 
 
 def _all(path: NoisePath) -> torch.Tensor:
-    return torch.arange(path.steps, dtype=torch.float64, device=path.angle.device)
+    return torch.arange(path.steps, dtype=torch.float64)

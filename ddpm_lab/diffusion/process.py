@@ -10,6 +10,7 @@ from torch import Tensor
 
 from registry.guidance import ConditionalDenoise
 from registry.path import NoisePath
+from registry.placing import CPU, exact_device, sent
 from registry.samplers import Denoise, Denoised
 from registry.targets import Target
 from registry.weightings import Weighting
@@ -30,14 +31,20 @@ class Diffusion:
     target: Target
     second_level: bool = False  # whether the network is told to which level its prediction is to lead
     self_conditioning: bool = False  # whether it is shown its last estimate of x_0 beside x_t (Chen et al. 2023)
+    device: torch.device = CPU  # of the images
+
+    @property
+    def exact(self) -> torch.device:
+        """Where levels lie in training, and all else that is float64."""
+        return exact_device(self.device)
 
     def point(self, level: Tensor, like: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """alpha and sigma at level [B], shaped [B, 1, 1, 1], in the precision of `like`, or float32; 1 and 0 below level 0."""
+        """alpha and sigma at level [B], shaped [B, 1, 1, 1], as `like` is, or float32 beside the images; 1, 0 below level 0."""
         alpha, sigma = self.path.at(level.clamp(min=0))
         clean = level < 0
         alpha, sigma = torch.where(clean, 1.0, alpha), torch.where(clean, 0.0, sigma)
-        dtype = torch.float32 if like is None else like.dtype
-        return per_image(alpha).to(dtype), per_image(sigma).to(dtype)
+        dtype, device = (torch.float32, self.device) if like is None else (like.dtype, like.device)
+        return sent(per_image(alpha).to(dtype), device), sent(per_image(sigma).to(dtype), device)
 
     def predict(
         self, network: Network, x_t: Tensor, level: Tensor, y: Tensor | None, to: Tensor | None = None,
@@ -59,7 +66,7 @@ class Diffusion:
         return network(shown, label, y).float()
 
     def _label(self, level: Tensor, like: Tensor) -> Tensor:
-        return (1000 * level / self.path.steps).to(like.dtype)
+        return sent((1000 * level / self.path.steps).to(like.dtype), like.device)
 
     def denoise(
         self, network: Network, x_t: Tensor, level: Tensor, y: Tensor | None, to: Tensor | None = None,
@@ -102,9 +109,9 @@ class Diffusion:
         """
 
         def denoise(x: Tensor, level: Tensor, y: Tensor | None) -> Denoised:
-            end = None if to is None else to.to(x.device).expand(len(x))
+            end = None if to is None else to.expand(len(x))
             estimate = estimates[-1] if estimates else None
-            return self.denoise(network, x, level.to(x.device).expand(len(x)), y, end, estimate)
+            return self.denoise(network, x, level.expand(len(x)), y, end, estimate)
 
         return denoise
 

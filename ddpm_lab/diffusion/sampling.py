@@ -106,7 +106,6 @@ class StepsSeen:
         self._step, self._image = 0, torch.empty(0)
 
     def __call__(self, x: Tensor, level: Tensor) -> None:
-        # This waits for the device, which is what whoever looks at each step asks for.
         step = min(int((self._levels > level).sum()), len(self._levels) - 1)
         if step > self._step:
             self._show()
@@ -122,6 +121,7 @@ class StepsSeen:
     def _show(self) -> None:
         if self._step == 0 and self._first:
             return
+        # This waits for the device, which is what whoever looks at each step asks for.
         with torch.inference_mode(False):  # so that the images may be used for anything
             images = to_uint8(self._image).cpu()
             self._tell(self._first + self._step, self._total, images.clone())

@@ -41,7 +41,7 @@ def amplification(sampler: Callable[[Denoise, Grid, Noise], Tensor], grid: Grid)
     def noise() -> Tensor:
         nonlocal noises
         noises += 1
-        return torch.zeros(columns, 1, 1, 1, dtype=torch.float64, device=grid.levels.device)
+        return torch.zeros(columns, 1, 1, 1, dtype=torch.float64)
 
     sampler(denoise, grid, noise)
     worst = max(range(len(found)), key=found.__getitem__)

@@ -63,7 +63,7 @@ class Evaluator:
         # What a CPU has just written it reads again sooner where it is little; a GPU wants much at once.
         parts = images.to(self.device).split(CHUNK if self.device.type == "cpu" else len(images))
         features, logits = zip(*(self.extractor(part) for part in parts), strict=True)
-        return torch.cat(features).double().cpu(), None if logits[0] is None else torch.cat(logits)
+        return torch.cat(features).cpu().double(), None if logits[0] is None else torch.cat(logits)
 
     def sums(self, total: int, groups: int, labels: Tensor | None) -> FeatureSums:
         """For images that are to be measured: their labels [total] where they were asked for by class.

@@ -47,7 +47,7 @@ class FeatureSums:
         if self.by_class is not None and own is not None:
             _scatter(self.by_class, features, own)
         if self.answers is not None and logits is not None:
-            _hear(self.answers, logits.double().cpu(), group, own)
+            _hear(self.answers, logits.cpu().double(), group, own)
         self.some.append(features[place < KEPT].float())
 
     def merge(self) -> None:

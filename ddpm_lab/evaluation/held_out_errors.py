@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ddpm_lab.diffusion.model import Model
-from ddpm_lab.diffusion.process import per_image, to_unit
+from ddpm_lab.diffusion.process import to_unit
 from ddpm_lab.diffusion.sampling import ImageSampler
 from ddpm_lab.evaluation.values import measurements
 from ddpm_lab.runtime.console import Progress
@@ -29,7 +29,7 @@ def of_network(sampler: ImageSampler, data: ImageSet, n: int, generation: Genera
     labels = None if data.test.labels is None else data.test.labels[chosen]
     errors = held_out_errors(sampler.model, sampler.network, data.test.rows(chosen), labels, sampler.precision)
     path = sampler.model.diffusion.path
-    high, low = path.log_snr(torch.tensor([0.0, path.steps - 1.0], device=path.angle.device)).tolist()
+    high, low = path.log_snr(torch.tensor([0.0, path.steps - 1.0])).tolist()
 
     def protocol(words: str) -> Protocol:
         reference = f"{data.name}/test, {len(data.test)} images"
@@ -55,12 +55,12 @@ def held_out_errors(model: Model, network: nn.Module, images: Tensor, labels: Te
             y = None if labels is None or model.classes is None else labels[here].to(device)
             rng = protocol_generator("held out", start)
             eps = torch.randn(x0.shape, generator=rng).to(device)
-            place = torch.rand(len(x0), generator=rng, dtype=torch.float64).to(device)
+            place = torch.rand(len(x0), generator=rng, dtype=torch.float64)
             for bucket, (low, high) in enumerate(pairwise(EDGES)):
                 level = path.level(low + place * (high - low)).clamp(0, path.steps - 1)
-                alpha, sigma = (per_image(value).to(x0.dtype) for value in path.at(level))
+                alpha, sigma = diffusion.point(level, like=x0)
                 with autocast(precision, device):
                     denoised = diffusion.denoise(network, alpha * x0 + sigma * eps, level, y)
-                errors[here, bucket] = (denoised.eps - eps).square().flatten(1).mean(dim=1).double().cpu()
+                errors[here, bucket] = (denoised.eps - eps).square().flatten(1).mean(dim=1).cpu().double()
             bar.advance(len(x0))
     return errors

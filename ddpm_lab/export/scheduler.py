@@ -31,7 +31,7 @@ def scheduler(experiment: Experiment, path: NoisePath, noisy: bool) -> Component
         raise Inexpressible(f"its schedulers know no target '{experiment.target.name}'; they know {known}")
     if path.steps != TIMESTEPS:
         raise Inexpressible(f"its schedulers hand the network the level itself, which is the noise label where T = {TIMESTEPS}")
-    signal = path.at(torch.arange(path.steps, device=path.angle.device))[0].double().cpu() ** 2
+    signal = path.at(torch.arange(path.steps))[0] ** 2
     betas = 1 - signal / torch.cat([signal.new_ones(1), signal[:-1]])
     config = {
         "num_train_timesteps": path.steps, "trained_betas": betas.tolist(), "prediction_type": prediction,

@@ -87,7 +87,7 @@ def _stored(run: Run) -> list[Stored]:
 @torch.no_grad()
 def _fill(network: nn.Module, stored: Sequence[Stored], factors: Sequence[float], last: Stored) -> None:
     """The parameters from all snapshots, added up in float64; the buffers, which are not averaged, from the last one."""
-    sums = {name: torch.zeros_like(value, dtype=torch.float64) for name, value in network.named_parameters()}
+    sums = {name: torch.zeros(value.shape, dtype=torch.float64) for name, value in network.named_parameters()}
     try:
         for one, factor in zip(stored, factors, strict=True):
             with safe_open(required(one.file, WEIGHTS), "pt") as stream:

@@ -116,7 +116,7 @@ def guides(model: Model, shape: DataShape, folder: RunFolder | None) -> Load:
             poor = copy.deepcopy(model.network)
             load_weights(folder.path / name, poor)
             return model.diffusion.conditional(poor.eval())
-        other = Run(name, str(model.diffusion.path.angle.device))
+        other = Run(name, str(model.diffusion.device))
         found = other.model(other.experiment.sampling)
         mine, theirs = model.diffusion.path, found.diffusion.path
         same_path = mine.kind == theirs.kind and torch.equal(mine.angle, theirs.angle)

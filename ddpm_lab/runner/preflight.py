@@ -133,7 +133,7 @@ def _expected_time(prepared: Prepared) -> Iterator[Finding]:
             "in all", text, {"images_in_all": start.images + trainer.total, "seconds_in_all": start.seconds + training}
         )
     count = min(64, experiment.evaluate.n)
-    level = torch.zeros(count, dtype=torch.float64, device=trainer.device)
+    level = torch.zeros(count, dtype=torch.float64)
     noisy = torch.zeros(count, *prepared.shape.image_shape, device=trainer.device)
     with torch.inference_mode(), autocast(prepared.precision, trainer.device):
         per_pass = _seconds(lambda: trainer.model.diffusion.denoise(trainer.network, noisy, level, None).x0, trainer.device)

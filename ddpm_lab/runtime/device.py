@@ -14,34 +14,60 @@ from ddpm_lab.runtime.launcher import launched, local_rank
 from registry.errors import BadInput
 
 Precision = str  # "fp32" or "bf16"
+ACCELERATORS = ("cuda", "xpu", "mps")  # in the order in which one is looked for
+KNOWN = "known: cpu, cuda, cuda:0 ..., xpu, mps"
 
 
 def pick_device(name: str | None = None) -> torch.device:
-    """The device of that name; where none is named the GPU (each process its own), else the CPU."""
+    """The device of that name; where none is named, or `auto`, a GPU (each process its own), else the CPU.
+
+    Raises:
+        BadInput: there is no such device here, or it is not one for several processes.
+    """
     own = f"cuda:{local_rank()}" if launched() else "cuda"
-    if name is None:
-        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name in (None, "auto"):
+        name = next((kind for kind in ACCELERATORS if _count(kind) and not (launched() and kind != "cuda")), "cpu")
     try:
-        device = torch.device(own if name == "cuda" else name)
+        device = torch.device(own if name == "cuda" else name)  # type: ignore[arg-type]
     except RuntimeError:
-        raise BadInput(f"--device: no device '{name}'; known: cpu, cuda, cuda:0 ...") from None
-    if device.type not in {"cpu", "cuda"}:
-        raise BadInput(f"--device: '{name}' lacks float64, which the noise path needs; known: cpu, cuda, cuda:0 ...")
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise BadInput(f"--device: '{name}' is not on this machine, which has {torch.cuda.device_count()} GPUs")
+        raise BadInput(f"--device: no device '{name}'; {KNOWN}") from None
+    if device.type not in {"cpu", *ACCELERATORS}:
+        raise BadInput(f"--device: the lab does not compute on '{name}'; {KNOWN}")
+    if device.type != "cpu" and (device.index or 0) >= (count := _count(device.type)):
+        raise BadInput(f"--device: '{name}' is not on this machine, which has {count} GPUs of that kind; take cpu")
+    if launched() and device.type not in {"cpu", "cuda"}:
+        raise BadInput(f"--device: several processes compute on cpu or cuda, not on '{name}'; start one, without torchrun")
     return device
 
 
+def _count(kind: str) -> int:
+    """How many accelerators of that kind torch can use here."""
+    module = torch.get_device_module(kind)
+    return int(module.device_count()) if module.is_available() else 0
+
+
+def layers_generator(device: torch.device) -> torch.Generator:
+    """Torch's own, from which layers on that device take random numbers, such as dropout's masks."""
+    if device.type == "cpu":
+        return torch.default_generator
+    if device.type == "mps":
+        return torch.mps._get_default_mps_generator()  # torch has no public name for it
+    module = torch.get_device_module(device)
+    return module.default_generators[module.current_device() if device.index is None else device.index]  # type: ignore[no-any-return]
+
+
 def pick_precision(wanted: str, device: torch.device) -> Precision:
-    """`auto` is bf16 where the hardware multiplies it natively, else fp32."""
+    """`auto` is bf16 where the hardware is known to multiply it natively, else fp32, as on xpu and mps."""
     if wanted != "auto":
         return wanted
-    native = torch.cuda.is_bf16_supported(including_emulation=False) if device.type == "cuda" else cpu_has_bf16()
+    if device.type == "cpu":
+        return "bf16" if cpu_has_bf16() else "fp32"
+    native = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
     return "bf16" if native else "fp32"
 
 
 def pick_memory_format(wanted: str, device: torch.device) -> torch.memory_format:
-    """`auto` is channels_last on a GPU, whose matrix units want it; on a CPU contiguous was faster wherever it was measured."""
+    """`auto` is channels_last on CUDA, whose matrix units want it; on a CPU contiguous was faster wherever it was measured."""
     last = device.type == "cuda" if wanted == "auto" else wanted == "channels_last"
     return torch.channels_last if last else torch.contiguous_format
 
@@ -52,7 +78,7 @@ def describe_memory_format(wanted: str, device: torch.device) -> str:
 
 
 def pick_compile(wanted: bool | Literal["auto"], device: torch.device) -> bool:
-    """`auto` compiles for a GPU where Triton is at hand; on a CPU it gained nothing and cost a minute or two."""
+    """`auto` compiles for CUDA where Triton is at hand; on a CPU it gained nothing and cost a minute or two."""
     return bool(device.type == "cuda" and has_triton()) if wanted == "auto" else wanted
 
 
@@ -65,6 +91,8 @@ def autocast(precision: Precision, device: torch.device) -> contextlib.AbstractC
 
 def describe_device(device: torch.device) -> str:
     """The name of the hardware, for reports."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
+    if device.type in {"cuda", "xpu"}:
+        return str(torch.get_device_module(device).get_device_name(device))
+    if device.type == "mps":
+        return f"{cpu_name()}, its GPU (mps)"
     return f"{cpu_name()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads"

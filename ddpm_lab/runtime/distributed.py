@@ -129,9 +129,9 @@ def mean_of(value: Tensor) -> Tensor:
     """The mean of a tensor over the processes."""
     if not joined():
         return value
-    total = value.detach().double().cpu()
+    total = value.detach().cpu().double()
     dist.all_reduce(total, group=_control[0])
-    return (total / size()).to(value)
+    return (total / size()).to(value.dtype).to(value.device)
 
 
 def sum_of(value: Tensor) -> Tensor:

@@ -94,8 +94,11 @@ def cpu_has_bf16() -> bool:
 
 
 def peak_gigabytes(device: torch.device) -> float:
-    """The most that this process has held: of the GPU's memory where it computes there, else of the machine's. In GiB."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 2**30
+    """The most that this process has held: of the GPU's memory where it computes there, else of the machine's. In GiB.
+
+    torch counts no peak on mps, which shares the machine's memory: there it is that of the processor.
+    """
+    if device.type in {"cuda", "xpu"}:
+        return float(torch.get_device_module(device).max_memory_allocated(device)) / 2**30
     unit = 1 if sys.platform == "darwin" else 2**10  # bytes there, KiB elsewhere
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30

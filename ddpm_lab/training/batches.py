@@ -11,6 +11,7 @@ from ddpm_lab.runtime import distributed
 from ddpm_lab.runtime.seeding import shuffled
 from registry.datasets import Images, Split
 from registry.datasets.streaming import StreamedImages
+from registry.placing import sent
 
 
 class Batches:
@@ -29,19 +30,15 @@ class Batches:
     def __call__(self, step: int) -> tuple[Tensor, Tensor | None]:
         """uint8 [b, C, H, W] and labels [b] on the device."""
         chosen = next(self._shares(step))
-        here = self._sent(chosen)
+        here = sent(chosen, self.device)
         labels = None if self.labels is None else self.labels[here]
-        return (self._sent(self._streamed(step)) if self.pixels is None else self.pixels[here]), labels
+        return (sent(self._streamed(step), self.device) if self.pixels is None else self.pixels[here]), labels
 
     def close(self) -> None:
         """End the workers; the next step would start others."""
         if self._ahead is not None:
             self._ahead.close()
             self._ahead = None
-
-    def _sent(self, tensor: Tensor) -> Tensor:
-        """The tensor on the device; a GPU is not waited for, which pinned memory allows."""
-        return tensor.pin_memory().to(self.device, non_blocking=True) if self.device.type == "cuda" else tensor.to(self.device)
 
     def _shares(self, step: int) -> Iterator[Tensor]:
         """The numbers of this process's images, from that step on without end.

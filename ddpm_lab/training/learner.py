@@ -17,6 +17,7 @@ from ddpm_lab.runtime import distributed
 from ddpm_lab.runtime.seeding import generator
 from registry.objectives import Batch
 from registry.path import NoisePath
+from registry.placing import sent
 from registry.samplers import Denoised
 from registry.targets import Target
 
@@ -65,7 +66,7 @@ class ModelLearner:
         estimate = None
         if self.model.diffusion.self_conditioning:
             # Half of the images are shown what the network makes of them unaided (Chen et al. 2023, section 3.2).
-            shown = self.uniform("self-conditioning")[:, None, None, None] < 0.5
+            shown = sent(self.uniform("self-conditioning") < 0.5, x_t.device)[:, None, None, None]
             x0, _ = self.split(self.frozen(x_t, level, y, to), x_t, level)
             estimate = torch.where(shown, x0, torch.zeros_like(x0))
         return self.model.diffusion.predict(self.parallel, x_t, level, y, to, estimate)
@@ -103,12 +104,12 @@ class ModelLearner:
             log_variance = objective.weighting(*diffusion.snr(level))
             loss = loss / log_variance.exp() + log_variance  # Karras et al. 2024, EDM2, appendix B
         else:
-            loss = objective.weight(diffusion, level, batch.importance) * loss
+            loss = sent(objective.weight(diffusion, level, batch.importance), loss.device) * loss
         if variance.bound:
             # Only the variance learns from the bound (Nichol & Dhariwal 2021, section 3.1).
             seen = Denoised(*diffusion.target.split(prediction.detach(), x_t, alpha, sigma), extra)
             weight = variance.bound * objective.bound_weight(diffusion.path, level, batch.importance)
-            loss = loss + weight * bound_term(diffusion, variance, x0, x_t, level, seen)
+            loss = loss + sent(weight, loss.device) * bound_term(diffusion, variance, x0, x_t, level, seen)
         return loss
 
     def distance(self, prediction: Tensor, target: Tensor) -> Tensor:
@@ -118,7 +119,7 @@ class ModelLearner:
         # Fused attention has no forward-mode derivative, and autocast leaves the derivatives of a layer behind in float32. The
         # network is called without the wrapper that brings the processes together, which would miss the call; nothing of it is
         # to be averaged over them.
-        exact = torch.autocast(level.device.type, enabled=False)
+        exact = torch.autocast(self.model.diffusion.device.type, enabled=False)
         with torch.no_grad(), exact, sdpa_kernel(SDPBackend.MATH), forward_ad.dual_level():
             found = function(forward_ad.make_dual(level, torch.ones_like(level)))
             value, tangent = forward_ad.unpack_dual(found)
@@ -133,7 +134,7 @@ class ModelLearner:
         return self._here(torch.rand(self.moment.count, generator=rng, device=rng.device, dtype=torch.float64))
 
     def _rng(self, purpose: str) -> torch.Generator:
-        return generator(self.moment.seed, purpose, self.moment.step, device=self.path.angle.device)
+        return generator(self.moment.seed, purpose, self.moment.step, device=self.model.diffusion.exact)
 
     def _here(self, all_: Tensor) -> Tensor:
         """This process's share of what belongs to the global batch, and of that the part that is worked on."""

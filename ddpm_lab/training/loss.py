@@ -12,6 +12,7 @@ from ddpm_lab.runtime import distributed
 from ddpm_lab.runtime.seeding import generator
 from ddpm_lab.training.learner import START, ModelLearner, Moment
 from registry.objectives import Batch
+from registry.placing import exact_device
 
 
 def make_batch(
@@ -41,7 +42,8 @@ def make_batch(
     else:  # pairs are made in the global batch, so that the number of processes changes none
         everyone = None if classes is None else distributed.in_turn(classes)
         x0, eps = map(share, objective.coupling(distributed.in_turn(x0), eps, everyone, rng("coupling")))
-    level, importance = objective.levels(count, rng("level"))
+    # Levels are float64, which not every device has.
+    level, importance = objective.levels(count, generator(seed, "level", step, device=exact_device(device)))
     return Batch(x0, labels, eps, share(level), share(importance))
 
 

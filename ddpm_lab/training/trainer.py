@@ -20,7 +20,7 @@ from ddpm_lab.diffusion.build import build_part
 from ddpm_lab.diffusion.model import Model, Objective
 from ddpm_lab.runtime import distributed
 from ddpm_lab.runtime.console import Progress
-from ddpm_lab.runtime.device import Precision, autocast, pick_compile
+from ddpm_lab.runtime.device import Precision, autocast, layers_generator, pick_compile
 from ddpm_lab.runtime.seeding import restart
 from ddpm_lab.runtime.signals import Interrupted, stop_signals
 from ddpm_lab.training.batches import Batches
@@ -34,6 +34,7 @@ from registry.datasets import Images
 from registry.levels import AdaptiveLevels
 from registry.objectives import Batch
 from registry.optimizers import OPTIMIZERS
+from registry.placing import sent
 
 ROWS = 200  # so many rows of metrics in a whole run
 
@@ -86,7 +87,9 @@ class Trainer:
         self.total = train.images // train.batch * train.batch
         # Looking at each loss makes a GPU wait, so there a loss that is NaN or infinite is found when a row of metrics is due.
         self.looks_at_each_step = self.device.type == "cpu" or train.on_nonfinite == "skip"
-        self._layers = torch.default_generator if self.device.type == "cpu" else _generator_of(self.device)
+        self._layers = layers_generator(self.device)
+        # All parameters at once; where torch cannot, it would refuse to.
+        self._at_once = True if self.device.type in {"cpu", "cuda", "xpu"} else None
         self._batches = Batches(self.data, self.experiment.classes, self.experiment.seed, train.batch, self.device)
         self._parallel: nn.Module = self.network
         if pick_compile(train.compile, self.device):
@@ -127,11 +130,11 @@ class Trainer:
             moment = self._moment(self.images // train.batch, number)
             with autocast(self.precision, self.device), self._alone(number < train.accumulate - 1):
                 each = training_loss(self.model, objective, self._parallel, part, moment, teacher)
-                share = (part.importance.float() * each).mean() / train.accumulate
+                share = (sent(part.importance.float(), each.device) * each).mean() / train.accumulate
                 share.backward()  # type: ignore[no-untyped-call]
             loss += share.detach()
             losses.append(each.detach())
-        norm = nn.utils.clip_grad_norm_(self.parameters, train.clip or math.inf, foreach=True)
+        norm = nn.utils.clip_grad_norm_(self.parameters, train.clip or math.inf, foreach=self._at_once)
         if self.looks_at_each_step:
             loss = distributed.mean_of(loss)
             if not bool(torch.isfinite(loss) & torch.isfinite(norm)):
@@ -285,12 +288,6 @@ class Trainer:
             " lower train.rate.peak, set train.clip, or skip such steps by train.on_nonfinite=skip",
             batch, untouched,
         )  # fmt: skip
-
-
-def _generator_of(device: torch.device) -> torch.Generator:
-    """The one that the layers on a GPU take random numbers from."""
-    index = torch.cuda.current_device() if device.index is None else device.index
-    return torch.cuda.default_generators[index]  # type: ignore[no-any-return]
 
 
 def _parts(batch: Batch, accumulate: int) -> Iterator[Batch]:

@@ -15,7 +15,7 @@ from ddpm_lab.config.schema import Experiment
 from ddpm_lab.diffusion.build import build_part
 from ddpm_lab.diffusion.model import Model, Objective, Procedure
 from ddpm_lab.diffusion.process import Network
-from ddpm_lab.runtime.device import Precision, autocast
+from ddpm_lab.runtime.device import Precision, autocast, layers_generator
 from ddpm_lab.training.learner import Moment
 from ddpm_lab.training.loss import make_batch, training_loss
 from registry.averages import AVERAGES
@@ -113,13 +113,13 @@ def _sample(experiment: Experiment, model: Model, procedure: Procedure, batch: B
         if not bool(within.all() & (levels.diff() <= 0).all()):
             raise ValueError("gives levels that do not fall, or that leave the path")
     network: Network = model.network.eval()
-    y = None if model.classes is None else torch.zeros(IMAGES, dtype=torch.long, device=levels.device)
+    y = None if model.classes is None else torch.zeros(IMAGES, dtype=torch.long, device=diffusion.device)
     with on_behalf_of("guidance", sampling.guidance.name, FAILS):
         guided = procedure.guidance(diffusion.conditional(network))  # without what comes from step to step
         found = Denoised(*guided(batch.eps, levels[0], y))
         _require(found.x0, shape, "an x_0")
         _require(found.eps, shape, "an eps")
-    few = levels[torch.linspace(0, len(levels) - 1, min(STEPS, len(levels))).round().long().to(levels.device)]
+    few = levels[torch.linspace(0, len(levels) - 1, min(STEPS, len(levels))).round().long()]
     with on_behalf_of("samplers", sampling.sampler.name, FAILS):
         grid = Grid(path, few, model.variance)
         denoise = procedure.denoise(diffusion, network, y)
@@ -137,9 +137,12 @@ def _require(found: object, shape: tuple[int, ...], what: str) -> None:
 def _generators_put_back(device: torch.device) -> Iterator[None]:
     """Torch's, numpy's and Python's own, which a part may use."""
     python, numpy = random.getstate(), np.random.get_state()
+    layers = layers_generator(device)
+    state = layers.get_state()
     try:
-        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        with torch.random.fork_rng(devices=[]):  # that of the CPU
             yield
     finally:
+        layers.set_state(state)
         random.setstate(python)
         np.random.set_state(numpy)

@@ -89,7 +89,7 @@ class LinearAttention(nn.Module):
 
 def _softmax(x: Tensor, dim: int) -> Tensor:
     """In the precision that it comes in: autocast would widen it, only for the product that follows to narrow it again."""
-    with torch.autocast("cuda" if x.is_cuda else "cpu", enabled=False):
+    with torch.autocast(x.device.type, enabled=False):
         return x.softmax(dim)
 
 

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from registry.couplings import COUPLINGS, Coupling, Sampled
+from registry.placing import exact_device
 
 
 @COUPLINGS.register("optimal_transport")
@@ -28,6 +29,8 @@ def _assigned(images: Tensor, noise: Tensor) -> Tensor:
     from scipy.optimize import linear_sum_assignment  # slow to import
 
     # |x - e|^2 = |x|^2 + |e|^2 - 2 x e, of which only the product depends on the pairs.
-    cost = -(images.flatten(1).double() @ noise.flatten(1).double().T)
+    # This waits for an accelerator, as an assignment on the CPU must.
+    device = exact_device(images.device)
+    cost = -(images.flatten(1).to(device).double() @ noise.flatten(1).to(device).double().T)
     _, chosen = linear_sum_assignment(cost.cpu().numpy())
     return torch.from_numpy(chosen).to(images.device)

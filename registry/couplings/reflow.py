@@ -20,6 +20,7 @@ def reflow(sampled: Sampled, *, run: str, pairs: Count = 20_000) -> Coupling:
         if not made:
             made.append(sampled(run, range(pairs)))
         images, noise, labels = made[0]
+        # The pairs lie on the CPU, so this waits for an accelerator.
         place = torch.rand(len(x0), generator=rng, device=rng.device).cpu()
         chosen = (place * len(images)).long()
         if y is not None and labels is not None:

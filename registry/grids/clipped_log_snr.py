@@ -25,4 +25,4 @@ def clipped_log_snr(path: NoisePath, count: int, *, low: LogSNR = -8.0, high: Lo
     if first > last or low >= high:
         has = f"{ends[0]:.3g} to {ends[1]:.3g}"
         raise BadInput(f"sampling.grid: low {low:g} and high {high:g} leave nothing of the path, whose log SNR is {has}")
-    return path.level(torch.linspace(first, last, count, dtype=torch.float64, device=path.angle.device))
+    return path.level(torch.linspace(first, last, count, dtype=torch.float64))

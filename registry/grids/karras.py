@@ -14,4 +14,4 @@ def karras(path: NoisePath, count: int, *, rho: Positive = 7.0) -> Tensor:
     require_finite(path, "karras")
     ratio = torch.tan(path.angle)
     roots = torch.linspace(float(ratio[-1]) ** (1 / rho), float(ratio[0]) ** (1 / rho), count, dtype=torch.float64)
-    return path.level(-2 * rho * torch.log(roots).to(path.angle.device))
+    return path.level(-2 * rho * torch.log(roots))

@@ -45,6 +45,7 @@ class Importance:
     def update(self, level: Tensor, loss: Tensor) -> None:
         """Remember the losses [count] of these levels [count], before importance; the oldest give way."""
         history = self.losses.shape[1]
+        # This waits for an accelerator: the next levels depend on these losses.
         for bin_, value in zip(self._bin(level).tolist(), loss.tolist(), strict=True):
             self.losses[bin_, self.seen[bin_] % history] = value
             self.seen[bin_] += 1

@@ -34,7 +34,11 @@ class Batch(NamedTuple):
 
 
 class Learner(Protocol):
-    """The model in training, as an objective sees it. Levels are [B], float64; `to` is a level below, CLEAN for the image."""
+    """The model in training, as an objective sees it. Levels are [B], float64; `to` is a level below, CLEAN for the image.
+
+    What is float64, levels and `uniform`, may lie on the CPU where the images lie on an accelerator that has none; `point`
+    brings it to them, and `registry.placing.sent` the rest, such as a mask.
+    """
 
     @property
     def path(self) -> NoisePath: ...

@@ -5,6 +5,7 @@ from torch import Tensor
 
 from registry.objectives import OBJECTIVES, Batch, Learner, ObjectiveTraits
 from registry.options import Count, NonNegative, Positive
+from registry.placing import sent
 
 
 @OBJECTIVES.register("consistency", ObjectiveTraits(network=frozenset({"consistency"}), weighting=False))
@@ -31,7 +32,7 @@ def consistency(
     lower = (rho * (1 - (1 + k * torch.sigmoid(-b * rho)) / base**stage)).clamp(min=0)
     level = learner.path.level(-2 * torch.log(lower.clamp(min=1e-30)))
     first = learner.path.at(torch.zeros_like(level))
-    clean = (lower < first[1] / first[0])[:, None, None, None]
+    clean = sent(lower < first[1] / first[0], batch.x0.device)[:, None, None, None]
 
     def noisy(level: Tensor) -> Tensor:
         alpha, sigma = learner.point(level)
@@ -42,4 +43,4 @@ def consistency(
     seen, _ = learner.split(learner.frozen(x_r, level, batch.y), x_r, level)
     error = learner.distance(found, torch.where(clean, batch.x0, seen))
     distance = (error + huber**2).sqrt() - huber if huber else error
-    return distance / (rho - lower).float()
+    return distance / sent((rho - lower).float(), distance.device)

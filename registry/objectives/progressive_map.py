@@ -14,6 +14,7 @@ from registry.objectives import CLEAN, OBJECTIVES, Batch, Learner, ObjectiveTrai
 from registry.objectives.progressive import one_step, start_of_step, student_before
 from registry.objectives.straight import tau, velocity
 from registry.options import Count, Fraction
+from registry.placing import sent
 from registry.traits import Options
 
 
@@ -80,7 +81,8 @@ def progressive_map(
         halfway = torch.where(earlier, end, t - stride / 2).clamp(min=CLEAN)
         arrived = _jump(learner, batch, z, t, halfway)
         # An earlier jump has arrived; what is computed for it beyond is not used.
-        z = torch.where(earlier[:, None, None, None], arrived, _jump(learner, batch, arrived, halfway.clamp(min=0.0), end))
+        kept = sent(earlier, z.device)[:, None, None, None]
+        z = torch.where(kept, arrived, _jump(learner, batch, arrived, halfway.clamp(min=0.0), end))
     alpha, sigma = learner.point(end)
     x0, eps = one_step(learner, x_t, t, (alpha + sigma) * z, end)
     return learner.loss(learner.predict(x_t, t, batch.y, end), x0, eps, x_t, batch, t)

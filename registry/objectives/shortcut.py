@@ -7,6 +7,7 @@ from registry.averages import Decay
 from registry.objectives import OBJECTIVES, Batch, Learner, ObjectiveTraits
 from registry.objectives.straight import level_at, tau, velocity
 from registry.options import Count, Fraction
+from registry.placing import sent
 from registry.traits import Options
 
 
@@ -31,7 +32,8 @@ def shortcut(learner: Learner, batch: Batch, *, share: Fraction = 0.25, doubling
     size = 2.0 ** -torch.floor(learner.uniform("size of the jump") * doublings)
     # It begins at one of the ends of such jumps, of which there are 1 / size above the clean image.
     start = size * (1 + torch.floor(learner.uniform("start of the jump") / size))
-    highest = tau(learner, torch.full_like(batch.level, learner.path.steps - 1.0)).flatten().double()
+    alpha, sigma = (value.float() for value in learner.path.at(torch.full_like(batch.level, learner.path.steps - 1.0)))
+    highest = (sigma / (alpha + sigma)).double()
     level = torch.where(jumps, level_at(learner, torch.minimum(start, highest)), batch.level)
     halfway, end = level_at(learner, (start - size / 2).clamp(max=highest)), level_at(learner, start - size)
 
@@ -43,7 +45,7 @@ def shortcut(learner: Learner, batch: Batch, *, share: Fraction = 0.25, doubling
     # The mean over both halves, by their lengths, which differ where the path ends below pure noise.
     whole = at - tau(learner, end)
     two = ((at - tau(learner, halfway)) * first + (tau(learner, halfway) - tau(learner, end)) * second) / whole.clamp(min=1e-6)
-    chosen = jumps[:, None, None, None]
+    chosen = sent(jumps, batch.x0.device)[:, None, None, None]
     target = torch.where(chosen, two, batch.eps - batch.x0)
     to = torch.where(jumps, end, level)
     found = velocity(learner, learner.predict, z, level, batch.y, to)

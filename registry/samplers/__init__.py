@@ -40,7 +40,7 @@ Noise = Callable[[], Tensor]
 
 
 class Step(NamedTuple):
-    """One reverse step t -> s: the level of t, alpha and sigma of both, float64 scalars, and the level of s.
+    """One reverse step t -> s: the level of t, alpha and sigma of both, float64 scalars on the CPU, and the level of s.
 
     The last step ends at the clean image, alpha 1 and sigma 0, which has no level. A scalar times an image keeps the image's
     precision: a tensor without dimensions never promotes one that has some.
@@ -71,7 +71,10 @@ class Step(NamedTuple):
 
 @dataclass(frozen=True)
 class Grid:
-    """The path, the chosen levels [n], noisiest first, and the variance of a stochastic step."""
+    """The path, the chosen levels [n], noisiest first, and the variance of a stochastic step.
+
+    The levels lie on the CPU, wherever the images do: what a sampler asks of them never waits for an accelerator.
+    """
 
     path: NoisePath
     levels: Tensor

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from registry.options import Positive
+from registry.placing import sent
 from registry.traits import Traits
 from registry.variances import VARIANCES, Variance, forward_variance
 
@@ -28,4 +29,5 @@ class LearnedRange(Variance):
         small = torch.where(sigma_s > 0, large * (sigma_s / sigma_t) ** 2, large / 2)
         share = (1 + extra) / 2
         # In training alpha and sigma are [B, 1, 1, 1], which would make float64 of all.
-        return torch.exp(share * torch.log(large).to(extra.dtype) + (1 - share) * torch.log(small).to(extra.dtype))
+        log_large, log_small = (sent(torch.log(value).to(extra.dtype), extra.device) for value in (large, small))
+        return torch.exp(share * log_large + (1 - share) * log_small)

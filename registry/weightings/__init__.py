@@ -9,7 +9,7 @@ it is. Or it belongs to the log SNR: the loss is meant to be the integral of wei
 declares `per_log_snr = True`, and the lab divides it by the density of the levels, so that it means the same with any of them.
 
 A part that is an `nn.Module` is learned with the network: it gives u [B], the log variance of the error, and the loss becomes
-loss / exp(u) + u.
+loss / exp(u) + u. It lies on the device of the images, and the log SNR, float64, may lie on the CPU (`registry/placing.py`).
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from registry.options import Count
+from registry.placing import sent
 from registry.weightings import WEIGHTINGS, Space
 
 
@@ -27,10 +28,10 @@ class Uncertainty(nn.Module):
 
     def forward(self, log_snr: Tensor, slope: Tensor) -> Tensor:
         # An error of the log variance is one of the loss's weight: bfloat16, which autocast would take, has three digits.
-        with torch.autocast(log_snr.device.type, enabled=False):
+        with torch.autocast(self.frequency.device.type, enabled=False):
             return self._log_variance(log_snr)
 
     def _log_variance(self, log_snr: Tensor) -> Tensor:
-        noise = (-log_snr / 8).clamp(-20, 20).float()
+        noise = sent((-log_snr / 8).clamp(-20, 20).float(), self.frequency.device)
         features = 2**0.5 * torch.cos(torch.outer(noise, self.frequency) + self.phase)
         return self.out(features).squeeze(1)  # type: ignore[no-any-return]
