@@ -83,7 +83,7 @@ def _write(folder: Path, records: dict[str, Measurement]) -> list[str]:
 
 def test_compare_gives_the_exact_denoiser_one_value_on_every_schedule(records: dict[str, Measurement], tmp_path: Path) -> None:
     """On the buckets that laplace covers, of log SNR -2 to 2: the closed form of the test above."""
-    *rows, protocol = compare.lines(compare.rank(_write(tmp_path, records), "held_out_loss", None, None))
+    *rows, protocol = compare.rank(_write(tmp_path, records), "held_out_loss", None, None).lines()
     values = [float(row.split()[1]) for row in rows[1:]]
     snr = torch.linspace(-2, 2, 1001, dtype=torch.float64).exp()
     assert values == pytest.approx([float((snr * 0.09 / (snr * 0.09 + 1)).mean())] * len(SCHEDULES), rel=0.01)
