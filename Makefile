@@ -5,8 +5,9 @@ PY    := $(VENV)/bin/python
 LAB   := $(VENV)/bin/ddpm-lab
 PEERS := .venv-bench
 BUDGET ?= cpu
-# Two processes of one thread each: the tests are many small ones. Those of a file share what was made once for them.
-PYTEST = OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile
+# Two processes of one thread each: the tests are many small ones. Those of a file share what was made once for them. Compiled
+# code is kept: the processes that tests start would compile it again.
+PYTEST = OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(PY) -m pytest -n 2 --dist loadfile
 
 flag = $(if $($(1)),$(2) $(3)$($(1))$(3))
 SAMPLING = $(call flag,SAMPLER,--sampler) $(call flag,STEPS,--steps) $(call flag,SEED,--seed) \

@@ -2,31 +2,59 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import json
 import os
+import shutil
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-import torch
-from support.forks import Forks
-from support.plugins_out import plugins_out
+from filelock import FileLock
+from support.forks import ADDRESS, Forks, Server
 from support.wandb_server import WandbServer
 
 ROOT = Path(__file__).resolve().parent.parent
 KEY = "0123456789" * 4  # of a W&B account that is nobody's
 Lab = Callable[..., "subprocess.CompletedProcess[str]"]
+# Two processes that share the files end together where the long ones come first; the rest fills the gaps.
+LONG = [
+    "studies/test_suite.py", "end_to_end/test_experiments.py", "export/test_export.py", "end_to_end/test_distributed.py",
+    "cli/test_cli.py", "api/test_python.py", "tracking/test_uploader.py", "end_to_end/test_traps.py",
+    "end_to_end/test_nothing_lost.py", "training/test_ema.py", "end_to_end/test_agents.py", "architecture/test_parts_table.py",
+    "studies/test_explain.py", "end_to_end/test_any_with_any.py", "end_to_end/test_adding_a_part.py", "test_testing.py",
+]  # fmt: skip
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """One process is forked for all tests; those of xdist inherit where it listens."""
+    if not hasattr(config, "workerinput"):
+        server = Server()
+        os.environ[ADDRESS] = server.address
+        config.add_cleanup(server.close)
+        config.option.loadscopereorder = False  # xdist would put the files with the most tests first
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A machine without a GPU skips what needs one, and says so."""
+    """The long files first. A machine without a GPU skips what needs one, and says so."""
+    place = {ROOT / "tests" / name: number for number, name in enumerate(LONG)}
+    items.sort(key=lambda item: place.get(item.path, len(LONG)))
+    import torch  # here, because the process that hands out tests needs none of it
+
     if not torch.cuda.is_available():
         for item in items:
             if item.get_closest_marker("gpu"):
                 item.add_marker(pytest.mark.skip(reason="no GPU on this machine"))
+
+
+def pytest_collection_finish() -> None:
+    """What is imported by now stays, and need not be looked through for garbage again and again."""
+    gc.collect()
+    gc.freeze()
+    atexit.register(gc.unfreeze)  # some of it complains if it is not torn down
 
 
 @pytest.fixture(autouse=True)
@@ -38,6 +66,8 @@ def _untracked(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(autouse=True)
 def _built_in_alone() -> Iterator[None]:
     """A plugin that a test loads is taken out when the test ends."""
+    from support.plugins_out import plugins_out
+
     with plugins_out():
         yield
 
@@ -57,10 +87,9 @@ def wandb_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WandbServ
 
 
 @pytest.fixture(scope="session")
-def forks() -> Iterator[Forks]:
+def forks() -> Forks:
     """`forks.start("run", "smoke")`: the command in a process of its own, which may be killed."""
-    yield (made := Forks())
-    made.close()
+    return Forks()
 
 
 @pytest.fixture
@@ -88,32 +117,31 @@ Quick = Callable[..., Outcome]
 
 
 @pytest.fixture(scope="session")
-def quick() -> Iterator[Quick]:
+def quick(forks: Forks) -> Iterator[Quick]:
     """`quick("check", "smoke", cwd=...)`: the command in one process that all tests share, because importing takes seconds."""
-    server = subprocess.Popen(
-        [sys.executable, str(ROOT / "tests/support/one_process.py")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-        env={**os.environ, "WANDB_MODE": "disabled", "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"},
-    )  # fmt: skip
-    assert server.stdin is not None
-    assert server.stdout is not None
+    process, orders = forks.one_process({"WANDB_MODE": "disabled"})
 
     def call(*words: str | Path, cwd: Path = ROOT) -> Outcome:
-        server.stdin.write(json.dumps([[*map(str, words)], str(cwd)]) + "\n")
-        server.stdin.flush()
-        return Outcome(*json.loads(server.stdout.readline()))
+        orders.write(json.dumps([[*map(str, words)], str(cwd)]) + "\n")
+        orders.flush()
+        return Outcome(*json.loads(process.stdout.readline()))
 
     yield call
-    server.stdin.close()
-    server.wait(60)
+    orders.close()
+    process.wait(60)
 
 
 @pytest.fixture(scope="session")
 def smoke_run(forks: Forks, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished run of the smoke experiment, with classes, made once by the command line."""
-    results = tmp_path_factory.mktemp("smoke") / "results"
-    process = forks.start("run", "smoke", "classes=true", "--results", results, env={"WANDB_MODE": "disabled"})
-    _, said = process.communicate()
-    assert process.returncode == 0, said
+    """A finished run of the smoke experiment, with classes, made once by the command line; each process of xdist has a copy."""
+    base = tmp_path_factory.getbasetemp()
+    shared = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "smoke-shared"
+    with FileLock(f"{shared}.lock"):
+        if not (shared / "latest/result.json").exists():
+            process = forks.start("run", "smoke", "classes=true", "--results", shared, env={"WANDB_MODE": "disabled"})
+            _, said = process.communicate()
+            assert process.returncode == 0, said
+    results = Path(shutil.copytree(shared, tmp_path_factory.mktemp("smoke") / "results", symlinks=True))
     return (results / "latest").resolve()
 
 

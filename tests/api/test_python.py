@@ -38,7 +38,7 @@ README = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re
 # What makes the page small: an experiment of seconds, on drawn shapes. What is replaced stands there.
 FEW = ("classes=true", "evaluate.n=16", "evaluate.every=null", "evaluate.metrics=[]")
 SMALL = {
-    '"cosine_l1_classes"': ", ".join(f'"{word}"' for word in ("smoke", *FEW)), "images=20_000": "images=320",
+    '"cosine_l1_classes"': ", ".join(f'"{word}"' for word in ("smoke", *FEW)), "images=20_000": "images=64",
     '"cosine_l2"': '"smoke"', '"cosine_l2 loss=huber"': '"smoke sampling.steps=2"', "pairs=10": "pairs=2",
     '"train.images=50000"': ", ".join(f'"{word}"' for word in ("train.images=64", *FEW)),
     '"Bag"': '"disc"', "28": "16", "2_000": "16",
@@ -73,17 +73,17 @@ def test_the_page_runs_and_leaves_its_runs_and_nothing_else(
     for number, block in enumerate(BLOCKS):
         exec(compile(_small(block), f"docs/python.md, block {number}", "exec"), page)
         if number == 0:
-            meant = load_recipe("smoke", [*FEW, "loss=huber", "train.images=320"]).experiment
+            meant = load_recipe("smoke", [*FEW, "loss=huber", "train.images=64"]).experiment
             assert page["run"].folder.experiment.read_text() == dump(meant)
-            assert page["run"].result.images == 320
+            assert page["run"].result.images == 64
             assert os.listdir() == ["results"]
             assert sorted(os.listdir("results")) == ["latest", "smoke"]
         elif number == 2:
             assert Image.open(io.BytesIO(_png(page["run"]))).size[0] > 100
     for block in README:
         exec(compile(_small(block), "README.md", "exec"), page)
-    assert threading.enumerate() == threads
-    assert _children() == children
+    assert {*threading.enumerate()} <= {*threads}
+    assert {*_children()} <= {*children}
     assert sorted(os.listdir()) == ["live.png", "results"]
     assert sorted(os.listdir("results")) == ["latest", "smoke", "verdicts", "verdicts.jsonl"]
     assert os.listdir(tmp_path / "scratch") == []
@@ -106,8 +106,8 @@ def test_a_run_that_tracks_leaves_no_process(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     threads, children = threading.enumerate(), _children()
     lab.train("smoke", images=32, track="wandb", results=tmp_path / "r", evaluate={"n": 4, "every": None, "metrics": []})
-    assert threading.enumerate() == threads
-    assert _children() == children
+    assert {*threading.enumerate()} <= {*threads}
+    assert {*_children()} <= {*children}
     assert os.listdir(tmp_path) == ["r"]
 
 
@@ -295,6 +295,6 @@ def test_a_notebook_has_a_bar_and_no_thread(monkeypatch: pytest.MonkeyPatch) -> 
         with contextlib.redirect_stderr(stream), Progress("sampling", 100) as bar:
             for _ in range(10):
                 bar.advance(10)
-            assert threading.enumerate() == threads
+            assert {*threading.enumerate()} <= {*threads}
         assert ("\r" in stream.getvalue()) is returns
         assert "100/100 images" in stream.getvalue()

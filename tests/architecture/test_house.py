@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
+from conftest import LONG, ROOT
 
 import ddpm_lab
 import registry
@@ -101,3 +101,7 @@ def test_no_file_names_this_machine_or_a_package_registry() -> None:
             text = file.read_text(errors="ignore")
             assert "/work/" not in text, file
             assert "pypi.org" not in text, file
+
+
+def test_the_files_of_tests_that_come_first_are_there() -> None:
+    assert [name for name in LONG if not (ROOT / "tests" / name).is_file()] == []

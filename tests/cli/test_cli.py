@@ -165,7 +165,7 @@ def test_check_says_what_a_run_takes_and_makes_nothing(quick: Quick, tmp_path: P
 
 def test_check_warns_of_the_annotated_recipe(quick: Quick) -> None:
     few = "backbone={name: annotated_unet, width: 8, multipliers: [1, 2]}"  # the schedule's warning is what is asked for
-    done = quick("check", "annotated", few, "--full")
+    done = quick("check", "annotated", few, "train.batch=8", "--full")
     assert done.stdout.startswith("warning     terminal SNR 1.5"), "what was found comes first"
     found, _, experiment = done.stdout.partition("\n\n")
     assert "GFLOP" in found
@@ -212,7 +212,7 @@ def test_options_may_stand_among_the_overrides(quick: Quick, tmp_path: Path) -> 
     assert "seed: 1" in (tmp_path / "latest/resolved.yaml").read_text()
 
 
-LONG = ["run", "smoke", "train.images=4800", "evaluate.every=null", "evaluate.n=8"]
+LONG = ["run", "smoke", "train.images=3200", "evaluate.every=null", "evaluate.n=8"]
 
 
 @pytest.fixture(scope="module")

@@ -32,15 +32,14 @@ def test_in_the_house_one_file_and_one_word_of_yaml(tmp_path: Path) -> None:
     for folder in ("registry", "ddpm_lab", "experiments"):
         shutil.copytree(ROOT / folder, house / folder)
     (house / "registry/losses/cauchy.py").write_text(CODE)
-    command = [sys.executable, "-m", "ddpm_lab", "run", "smoke", "loss=cauchy", *FEW]
-    done = subprocess.run(command, cwd=house, env={**os.environ, "PYTHONPATH": str(house)}, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert "cauchy" in (house / "results/latest/resolved.yaml").read_text()
-    listed = subprocess.run(
-        [sys.executable, "-m", "ddpm_lab", "list", "losses"],
+    code = "import sys\nfrom ddpm_lab.cli.main import main\nsys.exit(main(sys.argv[1:]) or main(['list', 'losses']))"
+    done = subprocess.run(
+        [sys.executable, "-c", code, "run", "smoke", "loss=cauchy", *FEW],
         cwd=house, env={**os.environ, "PYTHONPATH": str(house)}, capture_output=True, text=True,
     )  # fmt: skip
-    assert "quadratic near zero, all but flat far away" in listed.stdout
+    assert done.returncode == 0, done.stderr
+    assert "cauchy" in (house / "results/latest/resolved.yaml").read_text()
+    assert "quadratic near zero, all but flat far away" in done.stdout
 
 
 def test_outside_a_plugin_file_and_the_run_outlives_it(tmp_path: Path, lab: Lab) -> None:
@@ -60,15 +59,19 @@ def test_from_an_installed_package(tmp_path: Path) -> None:
     (info := tmp_path / "my_package-1.0.dist-info").mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: my-package\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text("[ddpm_lab.parts]\nmy_parts = my_package.parts\n")
-    env = {"PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}
-    check = (
-        "from ddpm_lab.testing import conforms\nfrom registry.plugins import load_installed\n"
-        "from registry.losses import LOSSES\nload_installed()\nconforms(LOSSES.part('cauchy').make, scale=0.5)"
-    )
-    subprocess.run([sys.executable, "-c", check], cwd=tmp_path, env={**os.environ, **env}, check=True)
     # A fresh interpreter, because what is installed is known to one when it starts.
-    command = [sys.executable, "-m", "ddpm_lab", "run", "smoke", "loss=cauchy", *FEW, "--results", str(tmp_path / "results")]
-    done = subprocess.run(command, cwd=ROOT, env={**os.environ, **env}, capture_output=True, text=True)
+    code = """if True:
+        import sys
+        from ddpm_lab.cli.main import main
+        assert main(sys.argv[1:]) == 0
+        from ddpm_lab.testing import conforms
+        from registry.losses import LOSSES
+        conforms(LOSSES.part("cauchy").make, scale=0.5)
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", code, "run", "smoke", "loss=cauchy", *FEW, "--results", str(tmp_path / "results")], cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}, capture_output=True, text=True,
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr
 
 

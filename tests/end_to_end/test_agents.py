@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 from conftest import ROOT
+from support.forks import Forks
 from support.wandb_server import WandbServer
 
 from ddpm_lab.config.load import load_recipe
@@ -26,9 +27,9 @@ class Desk:
     """A folder with the experiments in it, and a user who is logged in."""
 
     def __init__(self, folder: Path, server: WandbServer) -> None:
-        self.folder, self.server = folder, server
+        self.folder, self.server, self.programs = folder, server, folder / "programs"
         (folder / "experiments").symlink_to(ROOT / "experiments", target_is_directory=True)
-        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        path = os.pathsep.join((str(self.programs), str(Path(sys.executable).parent), os.environ["PATH"]))
         self.env = os.environ | server.env | {"PATH": path, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
 
     def sweep(self, few: list[str], **content: object) -> str:
@@ -65,7 +66,8 @@ def _until(condition: Callable[[], object], seconds: float = 120) -> None:
         time.sleep(0.05)
 
 
-def test_two_agents_share_a_grid_and_a_bad_combination_costs_one_line(desk: Desk) -> None:
+def test_two_agents_share_a_grid_and_a_bad_combination_costs_one_line(desk: Desk, forks: Forks) -> None:
+    forks.program(desk.programs)
     rate = {"parameters": {"rate": {"parameters": {"peak": {"values": ["1e-3", -1.0]}}}}}
     sweep = desk.sweep(FEW, parameters={"loss": {"values": ["l1", "l2"]}, "train": rate, "classes": {"value": True}})
     agents = [desk.agent(sweep) for _ in range(2)]

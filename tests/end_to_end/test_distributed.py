@@ -26,18 +26,18 @@ FEW = [
 Two = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
-def _torchrun(*words: str | Path, restarts: int = 0) -> list[str]:
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", f"--max-restarts={restarts}"]
-    return [*launch, "-m", "ddpm_lab", *map(str, words)]
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
 
 
 @pytest.fixture
-def launched() -> Two:
+def launched(forks: Forks, tmp_path: Path) -> Two:
     """The command in two processes that torchrun starts."""
+    launch = [*TORCHRUN, "--no-python", str(forks.program(tmp_path / "programs"))]
 
     def call(*words: str | Path) -> "subprocess.CompletedProcess[str]":
         env = {**os.environ, "OMP_NUM_THREADS": "1"}
-        return subprocess.run(_torchrun(*words), cwd=ROOT, env=env, capture_output=True, text=True, timeout=300)
+        command = [*launch, *map(str, words)]
+        return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=300)
 
     return call
 
@@ -194,9 +194,8 @@ def test_a_batch_that_does_not_divide_is_refused(two: Two, tmp_path: Path) -> No
 def test_a_process_that_dies_is_said_and_torchrun_resumes_the_run(tmp_path: Path, launched: Two) -> None:
     words = ["run", "smoke", *FEW, "train.images=3200", "train.checkpoint_every=320", "evaluate.every=null", "--results"]
     env = {**os.environ, "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(
-        _torchrun(*words, tmp_path / "killed", restarts=1), cwd=ROOT, env=env, stderr=subprocess.PIPE, text=True
-    )
+    command = [*TORCHRUN, "--max-restarts=1", "-m", "ddpm_lab", *words, str(tmp_path / "killed")]
+    process = subprocess.Popen(command, cwd=ROOT, env=env, stderr=subprocess.PIPE, text=True)
     while not list((tmp_path / "killed").glob("smoke/*/checkpoints/*.sha256")):
         assert process.poll() is None
         time.sleep(0.05)

@@ -179,7 +179,8 @@ def test_raw_weights_are_not_taken_for_the_average(smoke_run: Path) -> None:
     assert abs(found["raw"] - reported["value"]) > 5 * abs(found["ema"] - reported["value"])
 
 
-def test_a_set_against_itself_and_against_noise(evaluator: Evaluator, data: ImageSet) -> None:
+def test_a_set_against_itself_and_against_noise(data: ImageSet) -> None:
+    evaluator = Evaluator(Choice("fashion_cnn", {}), data, CPU, frozenset({"FID", "precision", "recall", "coverage", "IS"}))
     train = data.train.rows(torch.arange(3000))
     noise = torch.randint(0, 256, train.shape, generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
     (itself,), (far,) = (

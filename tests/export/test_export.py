@@ -21,8 +21,9 @@ ADM = "backbone={name: adm_unet, width: 32, multipliers: [1, 2], blocks: 1, head
 STRIDED = ADM.replace("}", ", resblock_updown: false, scale_shift: false}")
 DIT = "backbone={name: dit, width: 32, depth: 2, heads: 2, patch: 4}"
 SHORT = [
-    "train.images=256", "train.rate.warmup=0", "sampling.grid=trailing", "sampling.steps=8", "train.precision=fp32",
-    "train.samples_every=null", "evaluate.every=null", "evaluate.features=[]", "evaluate.metrics=[]", "evaluate.n=4",
+    "train.images=128", "train.batch=16", "train.rate.warmup=0", "sampling.grid=trailing", "sampling.steps=8",
+    "train.precision=fp32", "train.samples_every=null", "evaluate.every=null", "evaluate.features=[]",
+    "evaluate.metrics=[]", "evaluate.n=4",
 ]  # fmt: skip
 SEED, COUNT = 3, 4
 

@@ -4,7 +4,6 @@ import contextlib
 import io
 import os
 import pty
-import subprocess
 import sys
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import pytest
 import torch
 import torch.distributed as dist
 from conftest import ROOT
+from support.forks import Forks
 
 from ddpm_lab.cli.main import main
 from ddpm_lab.runtime import distributed
@@ -44,15 +44,9 @@ def test_standard_error_that_was_never_open(monkeypatch: pytest.MonkeyPatch) -> 
     assert led == [2], "and no file that is opened later becomes standard error"
 
 
-def test_a_run_goes_on_when_its_terminal_is_closed(tmp_path: Path) -> None:
+def test_a_run_goes_on_when_its_terminal_is_closed(forks: Forks, tmp_path: Path) -> None:
     ours, theirs = pty.openpty()
-    process = subprocess.Popen(
-        [sys.executable, "-c", "import fcntl, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0);"
-         "from ddpm_lab.cli.main import main; sys.exit(main())",
-         "run", "smoke", *BRIEF, "--results", str(tmp_path)],
-        cwd=ROOT, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )  # fmt: skip
+    process = forks.on_terminal(theirs, "run", "smoke", *BRIEF, "--results", tmp_path)
     os.close(theirs)
     said = b""
     while b"run: " not in said:

@@ -5,8 +5,6 @@ import os
 import re
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,7 +12,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from conftest import ROOT, Quick
+from conftest import Quick
 from support.forks import Forks
 from support.wandb_server import WandbServer
 
@@ -216,25 +214,21 @@ def test_without_wandb_the_report_stands(
     assert (tmp_path / "reports/small/report.html").is_file()
 
 
-def test_it_is_resumed_after_it_was_killed_and_its_run_saves_however_it_is_stopped(tmp_path: Path) -> None:
+def test_it_is_resumed_after_it_was_killed_and_its_run_saves_however_it_is_stopped(forks: Forks, tmp_path: Path) -> None:
     many = {"seeds": [0], "curve": None, "set": [*SMALL, "train.images=64000", "train.checkpoint_every=320"]}
-    command = [sys.executable, "-m", "ddpm_lab", *_command(tmp_path, **many)]
-    env = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-
-    def start() -> "subprocess.Popen[str]":
-        return subprocess.Popen(command, cwd=tmp_path, env=env, stderr=subprocess.PIPE, text=True)
+    command = _command(tmp_path, **many)
 
     def wait_for_a_checkpoint() -> None:
         known, deadline = set(tmp_path.rglob("checkpoints/*")), time.monotonic() + 120
         while not set(tmp_path.rglob("checkpoints/0*")) - known:
             assert time.monotonic() < deadline
-            time.sleep(0.1)
+            time.sleep(0.02)
 
-    process = start()
+    process = forks.start(*command, cwd=tmp_path)
     wait_for_a_checkpoint()
     process.kill()
     assert process.wait(60) == -signal.SIGKILL
-    second = start()  # at once, while the first one's run may still be saving
+    second = forks.start(*command, cwd=tmp_path)  # at once, while the first one's run may still be saving
     assert "everything is saved" in process.communicate(timeout=60)[1], "its run has ended too, as if it had been asked to stop"
     (run,) = tmp_path.glob("results/suites/small/smoke/*")
     wait_for_a_checkpoint()

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import torch
 from conftest import ROOT, Lab
+from support.forks import Forks
 from torchvision.io import write_png
 
 from ddpm_lab.runtime import distributed
@@ -96,17 +97,17 @@ def test_a_run_learns_the_same_from_memory_and_from_the_stream(folder: Path, lab
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_to_all_processes_stops_a_streamed_run_as_it_stops_another(number: int, folder: Path, tmp_path: Path) -> None:
+def test_a_signal_to_all_processes_stops_a_streamed_run_as_it_stops_another(
+    number: int, folder: Path, forks: Forks, tmp_path: Path
+) -> None:
     dataset = f"dataset={{name: image_folder, folder: {folder}, size: 16, mode: gray, stream: true}}"
-    words = [sys.executable, "-m", "ddpm_lab", "run", "smoke", dataset, *SHORT[1:], "train.images=64000"]
-    run = subprocess.Popen(
-        [*words, "--results", str(tmp_path)], cwd=ROOT, start_new_session=True, stderr=subprocess.PIPE, text=True
-    )
+    words = ["run", "smoke", dataset, *SHORT[1:], "train.images=64000", "--results", tmp_path]
+    run = forks.start(*words, start_new_session=True)
     metrics = tmp_path / "latest/metrics.jsonl"
     deadline = time.monotonic() + 200
     while not (metrics.exists() and "loss" in metrics.read_text()):
         assert time.monotonic() < deadline
-        time.sleep(0.1)
+        time.sleep(0.02)
     os.killpg(run.pid, number)
     _, said = run.communicate(timeout=60)
     assert run.returncode == 128 + number, said
