@@ -36,5 +36,5 @@ def test_it_makes_the_same_recipe(overrides: list[str]) -> None:
 def test_there_is_none_where_overrides_alone_do_not_make_it(tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text("extends: cosine_l2\n")
     assert command_of(load_recipe(str(tmp_path / "mine.yaml"))) is None
-    (tmp_path / "mine.py").write_text("")
+    (tmp_path / "mine.py").write_text("# a plugin\n")
     assert command_of(load_recipe("smoke", [f"plugins=[{tmp_path / 'mine.py'}]"])) is None
