@@ -61,7 +61,7 @@ def test_memory_that_was_freed_stays_with_the_process(state: str, kept: bool) ->
 
 
 def test_what_is_asked_for_reaches_the_network_and_the_report(lab: Lab, tmp_path: object) -> None:
-    words = ["train.memory_format=channels_last", "train.threads=1", "train.precision=bf16"]
+    words = ["train.memory_format=channels_last", "train.threads=1", "train.precision=bf16", "train.images=64", "evaluate.n=8"]
     done = lab("run", "smoke", *words, "--results", str(tmp_path))
     assert done.returncode == 0, done.stderr
     environment = json.loads((tmp_path / "latest/environment.json").read_text())  # type: ignore[operator]
