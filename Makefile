@@ -17,7 +17,7 @@ SHARE   = OMP_NUM_THREADS=$${OMP_NUM_THREADS:-$$(( ($$(getconf _NPROCESSORS_ONLN
 RUNNER  = $(if $(NPROC),$(SHARE) $(PY) -m torch.distributed.run --standalone --nproc-per-node=$(NPROC) -m ddpm_lab,$(LAB))
 RECIPE  = $(EXP) $(SET) --budget $(BUDGET) $(call flag,DEVICE,--device)
 
-.PHONY: run gallery bench bench-backbones bench-memory bench-speed bench-quality bench-nfe bench-evaluations bench-contention bench-third-order bench-verdicts bench-explain bench-few-steps bench-gpu sweep verdict verdicts explain check list sample evaluate compare ema export sync test test-all fuzz lint setup help clean
+.PHONY: run gallery bench bench-backbones bench-memory bench-speed bench-quality bench-nfe bench-evaluations bench-contention bench-third-order bench-verdicts bench-explain bench-few-steps bench-gpu sweep verdict verdicts explain check list play sample evaluate compare ema export sync test test-all fuzz lint setup help clean
 
 # $(call install,ENVIRONMENT,WHAT): the first time pip shows its downloads; an update says no more than it must.
 define install
@@ -84,6 +84,13 @@ ema: setup ## RUN=results/latest STD="0.08 0.12": averages of other lengths from
 export: setup ## RUN=results/latest DIR=my_model [WEIGHTS=ema|raw LICENCE=MIT]: the network as a folder, for the lab and for diffusers
 	@test -n "$(RUN)" -a -n "$(DIR)" || { echo 'make export: name a run and a new folder, such as RUN=results/latest DIR=my_model' >&2; exit 2; }
 	@$(LAB) export $(RUN) $(DIR) $(call flag,WEIGHTS,--weights) $(call flag,LICENCE,--licence,')
+
+play: $(VENV)/.play ## [RUN=results/latest HOST=0.0.0.0 PORT=]: the playground, a page in the browser with samples that come about
+	@$(LAB) play $(RUN) $(call flag,HOST,--host) $(call flag,PORT,--port) $(call flag,DEVICE,--device)
+
+$(VENV)/.play: $(VENV)/.installed
+	@echo "installing gradio into $(VENV)"
+	@$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[play]' && touch $@
 
 sync: setup ## RUN=results/latest: send W&B what it lacks of that run
 	@test -n "$(RUN)" || { echo 'make sync: name a run, such as RUN=results/latest' >&2; exit 2; }

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import base64
 import functools
 import html
-import io
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -26,7 +24,7 @@ from ddpm_lab.reports.run_report import embedded
 from ddpm_lab.runtime.console import Shown
 from ddpm_lab.runtime.signals import NotFinite
 from ddpm_lab.storage.files import numbered
-from ddpm_lab.storage.images import grid_of
+from ddpm_lab.storage.images import data_url
 from ddpm_lab.storage.json_text import write_json
 from ddpm_lab.storage.measurement import Measurement, RunResult, failures, plain, read_result
 from registry.choice import Choice
@@ -187,6 +185,4 @@ class Run(trained_run.Run):
         kept: list[tuple[int, Path]] = numbered(self.folder.samples, r"\.png")
         if kept:
             return embedded(kept[-1][1])
-        stream = io.BytesIO()
-        grid_of(self.sample(SHOWN)).save(stream, format="PNG")
-        return f"data:image/png;base64,{base64.b64encode(stream.getvalue()).decode()}"
+        return data_url(self.sample(SHOWN))

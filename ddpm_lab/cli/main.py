@@ -8,7 +8,22 @@ import sys
 import traceback
 from typing import Protocol
 
-from ddpm_lab.cli import bench, check, compare, ema, evaluate, explain, export, run, sample, sweep, sync, verdict, verdicts
+from ddpm_lab.cli import (
+    bench,
+    check,
+    compare,
+    ema,
+    evaluate,
+    explain,
+    export,
+    play,
+    run,
+    sample,
+    sweep,
+    sync,
+    verdict,
+    verdicts,
+)
 from ddpm_lab.cli import list as list_
 from ddpm_lab.cli.arguments import Parser, Version
 from ddpm_lab.runtime.signals import BAD_INPUT, FAILURE, Interrupted
@@ -30,7 +45,8 @@ class Command(Protocol):
 
 COMMANDS: dict[str, Command] = {
     "run": run, "sweep": sweep, "bench": bench, "verdict": verdict, "verdicts": verdicts, "check": check, "sample": sample,
-    "evaluate": evaluate, "compare": compare, "explain": explain, "export": export, "ema": ema, "sync": sync, "list": list_,
+    "evaluate": evaluate, "compare": compare, "explain": explain, "export": export, "play": play, "ema": ema, "sync": sync,
+    "list": list_,
 }  # fmt: skip
 
 

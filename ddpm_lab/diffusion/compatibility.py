@@ -70,7 +70,7 @@ def _require_served(experiment: Experiment, model: Model, objective: Objective) 
     name, sampler = experiment.objective.name, experiment.sampling.sampler.name
     traits, takes = OBJECTIVES.part(name).traits, SAMPLERS.part(sampler).traits.takes
     if not takes & traits.network:
-        fitting = [part.name for part in SAMPLERS if part.traits.takes & traits.network]
+        fitting = samplers_for(name)
         raise BadInput(
             f"sampling.sampler: '{sampler}' samples networks of kind {_either(takes)}, and objective '{name}' trains one of"
             f" kind {_either(traits.network)}; take {' or '.join(fitting)}"
@@ -92,6 +92,12 @@ def _require_served(experiment: Experiment, model: Model, objective: Objective) 
             )
         if model.variance.bound:
             raise BadInput(f"variance: {because} gives no bound; take fixed_small")
+
+
+def samplers_for(objective: str) -> list[str]:
+    """The samplers that take what an objective of that name trains, in order."""
+    trained = OBJECTIVES.part(objective).traits.network
+    return [part.name for part in SAMPLERS if part.traits.takes & trained]
 
 
 def _either(names: Iterable[str]) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
+import io
 import json
 import math
 from pathlib import Path
@@ -38,6 +40,13 @@ def grid_of(images: Tensor, columns: int | None = None) -> Image.Image:
     enlarged = F.interpolate(images.float() / 255, scale_factor=factor, mode="nearest")
     grid = make_grid(enlarged, nrow=columns or math.ceil(math.sqrt(len(images))), padding=2, pad_value=0.5)
     return Image.fromarray((grid * 255).round().to(torch.uint8).permute(1, 2, 0).numpy())
+
+
+def data_url(images: Tensor, columns: int | None = None) -> str:
+    """`grid_of` the images as a PNG that stands in a page itself."""
+    stream = io.BytesIO()
+    grid_of(images, columns).save(stream, format="PNG")
+    return f"data:image/png;base64,{base64.b64encode(stream.getvalue()).decode()}"
 
 
 def unlike(file: Path, about: str) -> Path:

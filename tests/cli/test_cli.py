@@ -31,6 +31,7 @@ COMMANDS = [
     "evaluate",
     "compare",
     "export",
+    "play",
     "ema",
     "sync",
     "list",
