@@ -26,8 +26,7 @@ from registry.errors import BadInput
 from registry.grids import GRIDS
 from registry.guidance import GUIDANCE
 
-IMAGES, ROW = 16, 8  # of a sampling; of each sampler in a comparison
-EVERY = 0.1  # seconds between two pictures, at least
+IMAGES, ROW, EVERY = 16, 8, 0.1  # of a sampling; of each sampler side by side; seconds between two pictures, at least
 ALL = "all in turn"
 CSS = """
 .gradio-container {max-width: 1120px !important; margin: auto; padding: 12px !important}
@@ -145,10 +144,12 @@ class Page:
         except (BadInput, NotFinite) as error:
             yield gr.skip(), refusal(error), gr.skip(), gr.skip()
             return
-        if seen:  # not stopped at once
-            way, last = torch.stack([step.images for step in seen]), seen[-1]
-            line = _cost(last) + ("; stopped" if last.step < last.total else "")
-            yield picture(last.images, 4), line, way, gr.Slider(maximum=len(way) - 1, value=len(way) - 1)
+        if not seen:  # an answer without anything would empty all these places
+            yield gr.skip(), "stopped", gr.skip(), gr.skip()
+            return
+        way, last = torch.stack([step.images for step in seen]), seen[-1]
+        line = _cost(last) + ("; stopped" if last.step < last.total else "")
+        yield picture(last.images, 4), line, way, gr.Slider(maximum=len(way) - 1, value=len(way) - 1)
 
     def one(self, way: Tensor | None, number: float, step: float) -> str:
         """An image at a step of its way."""

@@ -26,7 +26,7 @@ from torch import Tensor
 
 import ddpm_lab as lab
 from ddpm_lab.cli.main import main
-from ddpm_lab.play.page import IMAGES, ROW, Watched
+from ddpm_lab.play.page import IMAGES, ROW, Page, Watched
 from ddpm_lab.storage.images import grid_of
 from registry.grids import GRIDS
 from registry.samplers import SAMPLERS
@@ -230,6 +230,18 @@ def test_images_come_about_live_and_stop_when_told(page: Browser) -> None:
     steps = [int(found[1]) for line in page.run("[...window.lines]") if (found := re.match(r"step (\d+) of 1000 ", line))]
     assert steps == sorted(steps)
     assert steps[-1] < 1000
+
+
+@needs_gradio
+@pytest.mark.slow
+def test_what_is_stopped_before_its_first_step_leaves_the_page_as_it_is(
+    smoke_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import gradio as gr
+
+    monkeypatch.setattr(Watched, "steps", lambda *_, **__: iter(()))
+    (found,) = Page(Watched(smoke_run)).sample("ddim", "uniform", 10, 1.0, "all in turn", 0)
+    assert found == (gr.skip(), "stopped", gr.skip(), gr.skip())
 
 
 @needs_gradio
