@@ -41,7 +41,7 @@ def _execute(arguments: argparse.Namespace) -> None:
     from ddpm_lab.inference.trained_run import Run, class_number
     from ddpm_lab.runtime.console import say
     from ddpm_lab.runtime.launcher import is_main
-    from ddpm_lab.storage.images import save_grid, unlike, write_images
+    from ddpm_lab.storage.images import PLANE, save_grid, unlike, write_images
 
     run = Run(arguments.run, arguments.device, arguments.overrides)
     if arguments.png is None and arguments.out is None:
@@ -60,8 +60,9 @@ def _execute(arguments: argparse.Namespace) -> None:
         say(f"images: {arguments.out}")
     about = json.dumps({"run": run.folder.id, **generation, "n": arguments.n, "class": "all" if chosen is None else chosen})
     png = arguments.png or unlike(arguments.out.with_suffix(".png") if arguments.out else run.folder.path / "sample.png", about)
-    save_grid(png, images[:GRID], about=about)
-    say(f"grid: {png}" + (f" (the first {GRID})" if arguments.n > GRID else ""))
+    shown = images if run.shape.image_shape == PLANE else images[:GRID]
+    save_grid(png, shown, about=about)
+    say(f"grid: {png}" + (f" (the first {GRID})" if arguments.n > len(shown) else ""))
 
 
 def _require_writable(file: Path, option: str, suffix: str) -> None:

@@ -45,7 +45,7 @@ def evaluators_of_run(
     Raises:
         BadInput: the data set has changed.
     """
-    return evaluators(extractors, data_of_run(run), run.device, _wanted(extrapolate))
+    return evaluators(extractors, data_of_run(run), run.device, _wanted(extrapolate) | run.experiment.evaluate.wanted)
 
 
 def evaluate_run(

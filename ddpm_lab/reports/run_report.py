@@ -50,6 +50,7 @@ def write_report(folder: RunFolder, result: RunResult) -> None:
         samples=[(f"{images:,}", embedded(file)) for images, file in _spread(samples, 6)],
         final=embedded(samples[-1][1]) if samples else "",
         denoising=embedded(folder.path / "denoising.png"),
+        plane=embedded(folder.path / "plane.png"),
         speed=statistics.median_high([value for _, value in series(rows, "images_per_second")] or [0.0]),
     )
     write_text(folder.report, page)

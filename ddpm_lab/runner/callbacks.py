@@ -18,7 +18,7 @@ from ddpm_lab.runtime.launcher import is_main
 from ddpm_lab.runtime.seeding import STREAMS
 from ddpm_lab.runtime.signals import NotFinite
 from ddpm_lab.storage.checkpoints import Checkpoint, Checkpoints
-from ddpm_lab.storage.images import save_grid
+from ddpm_lab.storage.images import PLANE, save_grid
 from ddpm_lab.storage.metrics_log import Picture, Row
 from ddpm_lab.storage.run_folder import RunFolder
 from ddpm_lab.storage.weights import save_weights
@@ -26,7 +26,7 @@ from ddpm_lab.training.callback import Callback
 from registry.averages import AVERAGES
 from registry.metrics import METRICS
 
-PREVIEW = 36  # images in the periodic samples
+PREVIEW, POINTS = 36, 1000  # images in the periodic samples, and points where these are points
 
 
 @dataclass
@@ -104,7 +104,8 @@ class RunCallbacks:
         """A grid of samples from the same noise as all the others of this run."""
         start = time.monotonic()
         try:
-            grid = distributed.collected([batch for _, batch in self.batches(PREVIEW)])
+            count = POINTS if self.prepared.shape.image_shape == PLANE else PREVIEW
+            grid = distributed.collected([batch for _, batch in self.batches(count)])
         except NotFinite as error:
             say(f"after {images:,} images: no grid of samples: {error}")
             return

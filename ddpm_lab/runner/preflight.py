@@ -107,7 +107,8 @@ def describe_data(data: ImageSet) -> str:
     """Sizes, classes, standard deviation, hash, and where it comes from."""
     names = data.class_names or ()
     shown = f": {', '.join(names[:10])}{' ...' if len(names) > 10 else ''}" if names else ""
-    kind, size = "gray" if data.image_shape[0] == 1 else "RGB", " x ".join(map(str, data.image_shape))
+    channels = data.image_shape[0]
+    kind, size = {1: "gray", 3: "RGB"}.get(channels, f"{channels}-channel"), " x ".join(map(str, data.image_shape))
     place = "streamed" if data.train.streamed else "in memory"
     return (
         f"{data.name}: {len(data.train):,} + {len(data.test):,} {kind} images of {size}, {place}; {len(names) or 'no'}"

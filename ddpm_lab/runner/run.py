@@ -11,6 +11,7 @@ import torch
 from ddpm_lab.config.load import Recipe
 from ddpm_lab.evaluation.evaluate import evaluate_images, evaluators
 from ddpm_lab.inference.trained_run import describe_generation
+from ddpm_lab.reports.plane import POINTS, draw_plane
 from ddpm_lab.reports.result_table import result_lines
 from ddpm_lab.reports.run_report import write_report
 from ddpm_lab.runner.callbacks import RunCallbacks
@@ -27,7 +28,7 @@ from ddpm_lab.runtime.signals import FAILURE, Interrupted
 from ddpm_lab.runtime.terminal import without_hangup
 from ddpm_lab.storage.checkpoints import Checkpoint, Checkpoints
 from ddpm_lab.storage.files import write_whole
-from ddpm_lab.storage.images import save_grid
+from ddpm_lab.storage.images import PLANE, save_grid
 from ddpm_lab.storage.json_text import write_json
 from ddpm_lab.storage.measurement import Measurement, RunResult, failures, plain
 from ddpm_lab.storage.names import require_id
@@ -170,8 +171,12 @@ class Execution:
         if not is_main():
             return
         sampler, sampling = self.callbacks.sampler(), self.experiment.sampling
-        frames = sampler.trajectory(ROW, sampling.seed, sampler.labels(ROW), FRAMES)
-        save_grid(self.folder.path / "denoising.png", frames.flatten(0, 1), columns=ROW)
+        if sampler.shape == PLANE:
+            held_out = next(self.prepared.data.test.batches(POINTS))
+            draw_plane(self.folder.path / "plane.png", sampler, held_out, sampling.seed)
+        else:
+            frames = sampler.trajectory(ROW, sampling.seed, sampler.labels(ROW), FRAMES)
+            save_grid(self.folder.path / "denoising.png", frames.flatten(0, 1), columns=ROW)
         costs, before = self.callbacks.costs, cost_of(self.folder.recorded_start())
         result = RunResult(
             tuple(results), self.folder.id, self.trainer.images, self.experiment.budget, self.prepared.model.parameters,

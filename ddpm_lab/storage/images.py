@@ -21,6 +21,8 @@ from ddpm_lab.storage.files import write_whole
 from ddpm_lab.storage.measurement import Generation
 from registry.files import PICTURE, open_file
 
+PLANE = (2, 1, 1)  # the shape of images that are points in the plane, and are drawn as such
+CANVAS, DOT = 256, 3  # pixels: a side of that drawing, and of a point
 SHORTEST = 56  # pixels: smaller images are enlarged by a whole factor, so that they can be seen
 
 ABOUT = "ddpm_lab"  # the text in a PNG that says how its images were made
@@ -35,7 +37,9 @@ def save_grid(file: Path, images: Tensor, columns: int | None = None, about: str
 
 
 def grid_of(images: Tensor, columns: int | None = None) -> Image.Image:
-    """uint8 images [N, C, H, W] as one picture, in rows of `columns` (default: as square as it gets)."""
+    """uint8 images [N, C, H, W] as one picture, in rows of `columns` (default: as square as it gets); points in one plane."""
+    if tuple(images.shape[1:]) == PLANE:
+        return _points(images[:, :, 0, 0])
     factor = max(1, math.ceil(SHORTEST / images.shape[2]))
     enlarged = F.interpolate(images.float() / 255, scale_factor=factor, mode="nearest")
     grid = make_grid(enlarged, nrow=columns or math.ceil(math.sqrt(len(images))), padding=2, pad_value=0.5)
@@ -47,6 +51,14 @@ def data_url(images: Tensor, columns: int | None = None) -> str:
     stream = io.BytesIO()
     grid_of(images, columns).save(stream, format="PNG")
     return f"data:image/png;base64,{base64.b64encode(stream.getvalue()).decode()}"
+
+
+def _points(points: Tensor) -> Image.Image:
+    """Points [N, 2], 0 to 255, x to the right and y upwards; darker where there are more."""
+    x, y = (points.float() / 255 * (CANVAS - 1)).round().long().T
+    count = ((CANVAS - 1 - y) * CANVAS + x).bincount(minlength=CANVAS**2).view(1, 1, CANVAS, CANVAS)
+    dots = F.max_pool2d(count.float(), DOT, stride=1, padding=DOT // 2)
+    return Image.fromarray((255 * torch.exp(-dots)).round().to(torch.uint8)[0, 0].numpy()).convert("RGB")
 
 
 def unlike(file: Path, about: str) -> Path:

@@ -62,6 +62,23 @@ def test_an_objective_trains_and_its_network_is_sampled(recipe: dict[str, Any]) 
     assert images.shape == (4, 1, 8, 8)
 
 
+@pytest.mark.parametrize("objective", [part.name for part in OBJECTIVES])
+@pytest.mark.parametrize("coupling", ["independent", "optimal_transport"])
+def test_points_in_the_plane_are_learnt_by_any_objective_and_coupling(objective: str, coupling: str) -> None:
+    traits = OBJECTIVES.part(objective).traits.network
+    sampler = min((part.name for part in SAMPLERS if part.traits.takes & traits), key=_stochastic)
+    if coupling != "independent" and _stochastic(sampler):
+        coupling = "independent"  # its only sampler adds noise, which a coupling does not allow
+    changed = {"objective": objective, "coupling": coupling, "sampling.sampler": sampler, "train.images": 64, "train.batch": 32,
+               "dataset.count": 64, "sampling.steps": 4, "backbone": "{name: mlp, width: 16, depth: 1}"}  # fmt: skip
+    experiment = load_recipe("toy2d", [f"{key}={value}" for key, value in changed.items()]).experiment
+    found = prepare(experiment, torch.device("cpu"), lambda: 1)
+    for step in range(2):
+        assert found.trainer.step(found.trainer.batch(step)) is not None
+    ((_, points),) = found.sampler(found.trainer.sampling_network("ema")).images(4, 0, 4, None)
+    assert points.shape == (4, 2, 1, 1)
+
+
 @pytest.mark.parametrize(
     ("overrides", "words"),
     [
