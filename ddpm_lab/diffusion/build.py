@@ -111,7 +111,7 @@ def build_objective(experiment: Experiment, shape: DataShape, model: Model, samp
     path, chosen = model.diffusion.path, experiment.objective
     with _seeded(experiment.seed, "init of the weighting"):
         weighting = build_part(WEIGHTINGS, experiment.weighting, shape.std)
-    teacher = OBJECTIVES.part(chosen.name).traits.teacher
+    traits = OBJECTIVES.part(chosen.name).traits
     dependent = not COUPLINGS.part(experiment.coupling.name).traits.independent
     return Objective(
         levels=build_part(LEVELS, experiment.levels, path),
@@ -120,7 +120,8 @@ def build_objective(experiment: Experiment, shape: DataShape, model: Model, samp
         space=None if experiment.loss_space is None else build_part(TARGETS, experiment.loss_space, shape.std),
         coupling=build_part(COUPLINGS, experiment.coupling, sampled) if dependent else None,
         compute=OBJECTIVES.configure(chosen.name, chosen.options),
-        teacher=None if teacher is None else teacher(chosen.options, experiment.train.images),
+        teacher=None if traits.teacher is None else traits.teacher(chosen.options, experiment.train.images),
+        smooth_teacher=traits.smooth_teacher,
     )
 
 

@@ -68,6 +68,7 @@ class Objective:
     space: Target | None = None  # what the loss compares; None: the network's own target
     coupling: Coupling | None = None  # None: each image with the noise that was sampled for it
     teacher: Decay | None = None  # how the average forgets that the objective learns from
+    smooth_teacher: bool = False  # whether that is an average of the run's average
 
     def density(self, level: Tensor, importance: Tensor) -> Tensor:
         """The density over log SNR [B] of the levels as the step weighs them, by their importance.

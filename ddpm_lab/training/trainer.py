@@ -73,8 +73,9 @@ class Trainer:
         train = self.experiment.train
         self.network: nn.Module = self.model.network
         self.device = next(self.network.parameters()).device
-        self.teacher = Average(self.network, self.objective.teacher) if self.objective.teacher else None
         self.averages = {name: Average(self.network, build_part(AVERAGES, choice)) for name, choice in train.averages.items()}
+        smooth = next(iter(self.averages.values())).network if self.averages and self.objective.smooth_teacher else self.network
+        self.teacher = Average(smooth, self.objective.teacher) if self.objective.teacher else None
         optimizer = train.optimizer
         with on_behalf_of("optimizers", optimizer.name, "takes no step"):
             OPTIMIZERS.try_step(optimizer.name, optimizer.options, train.rate.peak)

@@ -95,13 +95,15 @@ class ObjectiveTraits(Traits):
     `network` says what its network is afterwards, and so which samplers it serves: a `denoiser` gives the mean of x_0 and eps
     at a level; a `flow_map` leads from one level to another and needs `second_level`; a network of `consistency` leads to the
     clean image; one of `jumps` leads to the next level of the sampling schedule that it was trained for.
-    `teacher(options, images of the training)` is how the average forgets that it learns from. `weighting` says whether it
-    calls `learner.loss`, and so uses the recipe's weighting, loss_space and variance.
+    `teacher(options, images of the training)` is how the average forgets that it learns from: an average of the network, or
+    with `smooth_teacher` of the run's own average, where it has one. `weighting` says whether it calls `learner.loss`, and so
+    uses the recipe's weighting, loss_space and variance.
     """
 
     network: frozenset[Network] = frozenset({"denoiser"})
     second_level: bool = False
     teacher: Callable[[Options, int], Decay] | None = None
+    smooth_teacher: bool = False
     weighting: bool = True
 
 

@@ -38,7 +38,9 @@ def start_of_step(learner: Learner, level: Tensor, stride: Tensor | float) -> Te
     return torch.minimum(torch.ceil((level + 1) / stride).clamp(min=1), last) * stride - 1
 
 
-@OBJECTIVES.register("progressive", ObjectiveTraits(network=frozenset({"jumps"}), teacher=teacher_of_stages))
+@OBJECTIVES.register(
+    "progressive", ObjectiveTraits(network=frozenset({"jumps"}), teacher=teacher_of_stages, smooth_teacher=True)
+)
 def progressive(learner: Learner, batch: Batch, *, steps: Count = 64, halvings: Count = 6) -> Tensor:
     """One step of DDIM learns to be two of the teacher, and then becomes the teacher (Salimans & Ho 2022, algorithm 2).
 

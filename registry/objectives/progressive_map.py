@@ -49,7 +49,7 @@ def solved(field: Callable[[Tensor, Tensor], Tensor], z: Tensor, levels: list[Te
 
 @OBJECTIVES.register(
     "progressive_map",
-    ObjectiveTraits(network=frozenset({"flow_map"}), second_level=True, teacher=teacher_of_stages),
+    ObjectiveTraits(network=frozenset({"flow_map"}), second_level=True, teacher=teacher_of_stages, smooth_teacher=True),
 )
 def progressive_map(
     learner: Learner, batch: Batch, *, jumps: Count = 4, halvings: Count = 2, solver_steps: Annotated[int, Field(ge=2)] = 4,

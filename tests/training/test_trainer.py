@@ -96,6 +96,21 @@ def test_a_run_resumed_from_a_checkpoint_ends_in_the_same_bits(tmp_path: Path, o
     assert _same(whole, _train(resumed))
 
 
+def test_the_teacher_of_a_stage_is_the_average_that_the_stage_before_ends_with() -> None:
+    """Raw weights at the full learning rate are a worse teacher; without an average they are what there is."""
+    for ema, source in (("{half_life: 96}", "ema"), ("null", "raw")):
+        trainer = _trainer(*HALVED, f"train.ema={ema}")
+        assert trainer.teacher is not None
+        ends = [trainer.total * stage // 3 for stage in (1, 2)]
+        while trainer.images < trainer.total:
+            trainer.step(trainer.batch(trainer.images // 32))
+            now = trainer.sampling_network(source).state_dict()
+            same = all(torch.equal(one, now[key]) for key, one in trainer.teacher.network.state_dict().items())
+            begun = any(trainer.images - 32 < end <= trainer.images for end in ends) or trainer.images == trainer.total
+            assert same == begun, trainer.images
+            trainer.network.train()
+
+
 @pytest.mark.parametrize("options", [[], JUMPS, ["objective=mean_flow"], ["objective=consistency"]], ids=str)
 def test_accumulation_gives_the_gradient_of_the_whole_batch(options: list[str]) -> None:
     whole, parts = _trainer(*options), _trainer(*options, "train.accumulate=4")
