@@ -43,7 +43,8 @@ def main() -> None:
         run = ddpm_lab.load(name)
         if run.folder.id not in known:
             rows.append(_measured(run))
-        (REPORTS / "few_steps").mkdir(parents=True, exist_ok=True)
+        for folder in (REPORTS / "few_steps", PICTURES):
+            folder.mkdir(parents=True, exist_ok=True)
         write_json(REPORTS / "few_steps/report.json", {"n": N, "rows": rows})
         write_table(PAGE, "few steps", _table(rows))
         _picture(run, PICTURES / f"{run.folder.path.parent.name}.png")
