@@ -85,7 +85,7 @@ def test_a_tensor_of_another_shape_stays_newly_initialised_and_is_named(smoke_ru
 @pytest.mark.parametrize(
     ("start", "words"),
     [
-        ("nowhere", "/r/; `ddpm-lab run nowhere` makes one"),
+        ("nowhere", "; `ddpm-lab run nowhere` makes one"),
         ("no/run", "train.start: no run at 'no/run'"),
         ("{run: RUN, weights: ema_3}", "has no ema_3 weights; it has ema, raw"),
         ("{run: RUN, weigths: raw}", "weigths"),
