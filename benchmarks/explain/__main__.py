@@ -9,7 +9,6 @@ and PIL. Writes benchmarks/reports/explain/<file>.json.
 from __future__ import annotations
 
 import argparse
-import io
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,11 +16,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from PIL import Image
 
 from benchmarks.common import command
 from benchmarks.common.reporting import REPORTS
+from benchmarks.explain.planted import Array, jpeg, nearest, red
 from ddpm_lab.diffusion.build import build_images
 from ddpm_lab.runtime.console import say
 from ddpm_lab.storage.json_text import write_json
@@ -31,46 +29,28 @@ from registry.choice import Choice
 from registry.datasets.npz_reader import read_images
 from registry.errors import BadInput
 
-Array = NDArray[np.uint8]
 N, EQUALS, EACH = 500, 40, 5
 
 
-def jpeg(images: Array) -> Array:
-    """Saved as JPEG of quality 75 and read again."""
-
-    def through(image: Array) -> Array:
-        Image.fromarray(image[..., 0]).save(stream := io.BytesIO(), "JPEG", quality=75)
-        return np.asarray(Image.open(stream))[..., None]
-
-    return np.stack([through(one) for one in images])
+def _smaller(images: Array) -> Array:
+    return nearest(images, 20)
 
 
-def smaller(images: Array) -> Array:
-    """20 x 20 pixels, each the nearest one."""
-    rows = np.arange(20) * images.shape[1] // 20
-    return images[:, rows][:, :, rows]
-
-
-def red(images: Array) -> Array:
-    """The gray value in the first of three channels."""
-    return np.concatenate([images, np.zeros_like(images), np.zeros_like(images)], axis=3)
-
-
-def fewer(images: Array) -> Array:
+def _fewer(images: Array) -> Array:
     """A quarter of them."""
     return images[: len(images) // 4]
 
 
 PLANTED: dict[tuple[str, ...], Callable[[Array], Array]] = {
-    ("n",): fewer,
+    ("n",): _fewer,
     ("quantisation",): jpeg,
-    ("resize",): smaller,
+    ("resize",): _smaller,
     ("colour",): red,
-    ("n", "quantisation"): lambda images: jpeg(fewer(images)),
-    ("colour", "n"): lambda images: red(fewer(images)),
-    ("colour", "resize"): lambda images: red(smaller(images)),
-    ("n", "quantisation", "resize"): lambda images: smaller(jpeg(fewer(images))),
-    ("colour", "n", "resize"): lambda images: red(smaller(fewer(images))),
+    ("n", "quantisation"): lambda images: jpeg(_fewer(images)),
+    ("colour", "n"): lambda images: red(_fewer(images)),
+    ("colour", "resize"): lambda images: red(_smaller(images)),
+    ("n", "quantisation", "resize"): lambda images: _smaller(jpeg(_fewer(images))),
+    ("colour", "n", "resize"): lambda images: red(_smaller(_fewer(images))),
 }
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import shutil
 from collections.abc import Callable
@@ -13,13 +12,11 @@ import numpy as np
 import pytest
 import torch
 from conftest import Quick
-from numpy.typing import NDArray
-from PIL import Image
 from safetensors.torch import load_file, save_file
 
+from benchmarks.explain.planted import Array, jpeg, nearest, red
 from registry.datasets.shapes import shapes
 
-Array = NDArray[np.uint8]
 DATA = "{name: shapes, size: 16, count: 256}"  # those of the smoke experiment
 MANY, FEW = 400, 120
 
@@ -30,32 +27,19 @@ def _drawn(seed: int, count: int = MANY) -> Array:
     return images.permute(0, 2, 3, 1).numpy()
 
 
-def _jpeg(images: Array) -> Array:
-    def through(image: Array) -> Array:
-        Image.fromarray(image[..., 0]).save(stream := io.BytesIO(), "JPEG", quality=75)
-        return np.asarray(Image.open(stream))[..., None]
-
-    return np.stack([through(one) for one in images])
-
-
-def _nearest(images: Array) -> Array:
-    rows = np.arange(28) * images.shape[1] // 28
-    return images[:, rows][:, :, rows]
-
-
-def _red(images: Array) -> Array:
-    return np.concatenate([images, np.zeros_like(images), np.zeros_like(images)], axis=3)
+def _other_size(images: Array) -> Array:
+    return nearest(images, 28)
 
 
 # What was done to the images, and the factors that are to be named.
 PLANTED: dict[str, tuple[Callable[[Array], Array], set[str]]] = {
     "fewer images": (lambda images: images[:FEW], {"n"}),
-    "JPEG": (_jpeg, {"quantisation"}),
-    "another size": (_nearest, {"resize"}),
-    "red for gray": (_red, {"colour"}),
-    "fewer images, and JPEG": (lambda images: _jpeg(images[:FEW]), {"n", "quantisation"}),
-    "another size, and red": (lambda images: _red(_nearest(images)), {"resize", "colour"}),
-    "fewer images of another size, and red": (lambda images: _red(_nearest(images[:FEW])), {"n", "resize", "colour"}),
+    "JPEG": (jpeg, {"quantisation"}),
+    "another size": (_other_size, {"resize"}),
+    "red for gray": (red, {"colour"}),
+    "fewer images, and JPEG": (lambda images: jpeg(images[:FEW]), {"n", "quantisation"}),
+    "another size, and red": (lambda images: red(_other_size(images)), {"resize", "colour"}),
+    "fewer images of another size, and red": (lambda images: red(_other_size(images[:FEW])), {"n", "resize", "colour"}),
 }
 
 
@@ -178,7 +162,7 @@ def test_bad_input_prints_one_line(words: list[str], said: str, quick: Quick, tm
 
 
 def test_the_time_is_over_and_the_table_says_what_was_left(quick: Quick, tmp_path: Path) -> None:
-    x, y = _save(tmp_path / "x.npz", images := _drawn(7, FEW)), _save(tmp_path / "y.npz", _nearest(images))
+    x, y = _save(tmp_path / "x.npz", images := _drawn(7, FEW)), _save(tmp_path / "y.npz", _other_size(images))
     done = quick("explain", x, y, "--dataset", DATA, "--minutes", "0", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "x.npz is changed: 6 evaluations of 120 images" in done.stderr
