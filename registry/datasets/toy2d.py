@@ -10,29 +10,36 @@ import torch
 from torch import Tensor
 
 from registry.datasets import DATASETS, ImageSet, Split
+from registry.errors import BadInput
 from registry.options import Count, NonNegative, NonNegativeInt
 from registry.traits import Traits
 
 Shape = Literal["moons", "swiss_roll", "checkerboard", "two_gaussians"]
 Points = Callable[[int, float, torch.Generator], tuple[Tensor, Tensor]]  # [N, 2] in [-1, 1] but for noise, and labels [N]
+NOISE = 0.03  # where nothing is said
 SIZE = 0.9  # of what is drawn, half its width
 
 
 @DATASETS.register("toy2d", Traits(trial={"count": 16}))
 def toy2d(
-    *, shape: Shape = "moons", count: Count = 10_000, noise: NonNegative = 0.03, seed: NonNegativeInt = 0
+    *, shape: Shape = "moons", count: Count = 10_000, noise: NonNegative | None = None, seed: NonNegativeInt = 0
 ) -> ImageSet:  # fmt: skip
     """Points in the plane as images of two channels and one pixel: moons, a swiss roll, a checkerboard or two Gaussians.
 
     `count` training points and half as many held out. `noise` is the standard deviation of what is added to the curves, in
-    units of the plane from -1 to 1; a checkerboard has none, and the Gaussians have four times as much. Like all images the
-    points are uint8: each coordinate is one of 256, 2 / 255 apart.
+    units of the plane from -1 to 1 (null: 0.03); the Gaussians have four times as much. Like all images the points are uint8:
+    each coordinate is one of 256, 2 / 255 apart.
+
+    Raises:
+        BadInput: noise for a checkerboard, which has none.
     """
+    if shape == "checkerboard" and noise is not None:
+        raise BadInput(f"dataset.noise: {noise:g}, but a checkerboard has none; leave it out")
     points, names = SHAPES[shape]
     rng = torch.Generator().manual_seed(seed)
 
     def split(count: int) -> Split:
-        place, labels = points(count, noise, rng)
+        place, labels = points(count, NOISE if noise is None else noise, rng)
         images = ((place.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
         return Split(images[:, :, None, None], labels if names else None)
 

@@ -9,6 +9,7 @@ from torch import Tensor
 from ddpm_lab.diffusion.process import to_unit
 from ddpm_lab.storage.images import CANVAS, grid_of
 from registry.datasets import DATASETS, ImageSet, Split
+from registry.errors import BadInput
 from registry.metrics.wasserstein import distance
 
 N = 20_000
@@ -34,6 +35,11 @@ def test_moons_are_half_circles() -> None:
         assert (away.norm(dim=1) - 0.6).abs().max() < STEP
         assert (up * away[:, 1]).min() > -STEP
         assert float((up * away[:, 1]).mean()) == pytest.approx(0.6 * 2 / math.pi, abs=0.01)  # of a half circle
+
+
+def test_noise_for_a_checkerboard_is_refused() -> None:
+    with pytest.raises(BadInput, match=r"dataset\.noise: 0\.1, but a checkerboard has none"):
+        _made("checkerboard", noise=0.1)
 
 
 def test_a_swiss_roll_is_a_spiral() -> None:
